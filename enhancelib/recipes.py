@@ -1,0 +1,134 @@
+"""How a network is trained, as data: steps, batches, optimiser, learning rates.
+
+Published recipes carry a certainty mark per field; `papers/<slug>.py` lists them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+SCHEDULES = ("constant", "exponential", "milestones", "cosine")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long, on what and with which optimiser a network is trained.
+
+    Args:
+        steps: Optimiser steps in all.
+        batch: Samples per step.
+        patch: Side of the square training patches, in pixels.
+        optimiser: "adam" or "sgd".
+        learning_rate: Rate at step 0.
+        final_learning_rate: Rate at the last epoch ("exponential", "cosine").
+        schedule: "constant", "exponential", "milestones" (times `decay` at each) or "cosine".
+        milestones: Steps at which the rate is multiplied by `decay`.
+        decay: The factor of the milestones.
+        epoch: Steps per epoch; the rate of "exponential" is constant within one. 0 means each step.
+        momentum: Of SGD.
+        weight_decay: L2 penalty on every parameter.
+        betas: Of Adam.
+        eps: Of Adam.
+        sub_batches: A batch is passed in this many pieces whose gradients add up; batch
+            normalisation sees one piece.
+        clip: Largest gradient norm; 0 means no clipping.
+        seed: Seed of samples and initialisation.
+        watch_every: Steps between two calls of `watch`; 0 means only at the end.
+        log_every: Steps over which logged values are averaged.
+        checkpoint_seconds: Time between two checkpoints.
+        certainty: For a published recipe: field -> how sure it is (paper, memory, ...).
+    """
+
+    steps: int
+    batch: int
+    patch: int
+    optimiser: str = "adam"
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 0.0
+    schedule: str = "constant"
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.1
+    epoch: int = 0
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    sub_batches: int = 1
+    clip: float = 0.0
+    seed: int = 0
+    watch_every: int = 0
+    log_every: int = 20
+    checkpoint_seconds: float = 20.0
+    certainty: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a recipe that cannot be followed."""
+        if self.optimiser not in ("adam", "sgd"):
+            raise ValueError(f"optimiser is {self.optimiser!r}; expected 'adam' or 'sgd'")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; expected one of {SCHEDULES}")
+        if min(self.batch, self.patch, self.sub_batches, self.log_every) < 1 or self.steps < 0:
+            raise ValueError(
+                f"steps={self.steps}, batch={self.batch}, patch={self.patch}, "
+                f"sub_batches={self.sub_batches}, log_every={self.log_every}; "
+                "expected steps >= 0 and the others >= 1"
+            )
+        if self.batch % self.sub_batches:
+            raise ValueError(f"batch {self.batch} does not divide into {self.sub_batches} pieces")
+
+    def rate(self, index: int) -> float:
+        """The learning rate of one step.
+
+        Args:
+            index: Step number from 0.
+
+        Returns:
+            The rate that the optimisers use at this step.
+
+        Example:
+            >>> Recipe(steps=3, batch=1, patch=8, schedule="milestones", milestones=(2,)).rate(2)
+            0.0001
+        """
+        if self.schedule == "milestones":
+            passed = sum(index >= milestone for milestone in self.milestones)
+            return self.learning_rate * self.decay**passed
+        if self.schedule == "constant":
+            return self.learning_rate
+        last = max(1, (self.steps - 1) // max(1, self.epoch))
+        progress = (index // max(1, self.epoch)) / last
+        if self.schedule == "exponential":
+            ratio = self.final_learning_rate / self.learning_rate
+            return float(self.learning_rate * ratio**progress)
+        swing = (self.learning_rate - self.final_learning_rate) / 2
+        return self.final_learning_rate + swing * (1 + math.cos(math.pi * progress))
+
+
+def optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over some parameters.
+
+    Args:
+        parameters: What it updates.
+        recipe: Names the optimiser and its constants.
+
+    Returns:
+        Adam or SGD; `fit` sets its learning rate at every step.
+    """
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+        )
+    return torch.optim.Adam(
+        parameters,
+        lr=recipe.learning_rate,
+        betas=recipe.betas,
+        eps=recipe.eps,
+        weight_decay=recipe.weight_decay,
+    )

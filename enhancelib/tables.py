@@ -1,0 +1,120 @@
+"""Tables as people read them: a frame in csv, Markdown and LaTeX, and summaries over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "σ": r"$\sigma$"}
+
+
+def forms(frame: pd.DataFrame, *, note: str = "") -> Mapping[str, str]:
+    """A table in the three forms that a run keeps.
+
+    Args:
+        frame: Its index, where named, becomes the first columns.
+        note: Printed under the table.
+
+    Returns:
+        suffix -> text for "csv", "md" and "tex".
+
+    Example:
+        >>> import pandas as pd
+        >>> print(forms(pd.DataFrame({"PSNR": [30.4]}))["md"])
+        | PSNR |
+        |---|
+        | 30.4 |
+        <BLANKLINE>
+    """
+    flat = frame.reset_index() if any(frame.index.names) else frame
+    head = [_name(column) for column in flat.columns]
+    body = [[_cell(value) for value in row] for row in flat.itertuples(index=False)]
+    return {
+        "csv": flat.to_csv(index=False),
+        "md": _markdown(head, body) + (f"\n{note}\n" if note else ""),
+        "tex": _latex(head, body) + (f"% {note}\n" if note else ""),
+    }
+
+
+def spread(values: Sequence[float], *, digits: int = 2) -> str:
+    """Mean and standard deviation over seeds, as printed in a cell.
+
+    Args:
+        values: One per seed; not finite means n/a.
+        digits: After the point.
+
+    Returns:
+        "27.41 ± 0.12", the bare value for one seed, "n/a" for none.
+
+    Example:
+        >>> spread([27.3, 27.5]), spread([27.3]), spread([])
+        ('27.40 ± 0.14', '27.30', 'n/a')
+    """
+    from statistics import fmean, stdev
+
+    kept = [value for value in values if math.isfinite(value)]
+    if not kept:
+        return "n/a"
+    mean = f"{fmean(kept):.{digits}f}"
+    return mean if len(kept) == 1 else f"{mean} ± {stdev(kept):.{digits}f}"
+
+
+def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean, spread and number of values of every group.
+
+    Args:
+        frame: Long rows with a column "value".
+        by: Columns whose combinations form the groups.
+
+    Returns:
+        One row per group with mean, std (nan for one value) and n.
+
+    Raises:
+        KeyError: If a column is absent.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = pd.DataFrame({"method": ["a", "a"], "value": [1.0, 3.0]})
+        >>> summary(rows, ["method"])[["mean", "n"]].values.tolist()
+        [[2.0, 2.0]]
+        >>> summary(rows, ["sigma"])
+        Traceback (most recent call last):
+        KeyError: "no column 'sigma'; there are method, value"
+    """
+    for name in by:
+        if name not in frame.columns:
+            raise KeyError(f"no column {name!r}; there are {', '.join(frame.columns)}")
+    groups = frame.groupby(list(by), sort=False, dropna=False)["value"]
+    return groups.agg(["mean", "std", "count"]).rename(columns={"count": "n"}).reset_index()
+
+
+def _name(column: object) -> str:
+    parts = column if isinstance(column, tuple) else (column,)
+    return " ".join(str(part) for part in parts if str(part))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "n/a" if math.isnan(value) else f"{value:.6g}"
+    return "n/a" if value is None else str(value)
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *body]
+    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
+    lines[1] = "|" + "---|" * len(head)
+    return "\n".join(lines) + "\n"
+
+
+def _latex(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        escaped = ("".join(_LATEX.get(sign, sign) for sign in cell) for cell in cells)
+        return " & ".join(escaped) + r" \\"
+
+    rows = [line(row) for row in body]
+    start = rf"\begin{{tabular}}{{{'l' * len(head)}}}" + "\n\\hline\n"
+    return start + line(head) + "\n\\hline\n" + "\n".join(rows) + "\n\\hline\n\\end{tabular}\n"

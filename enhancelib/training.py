@@ -1,0 +1,358 @@
+"""The one training loop: recipes, steps, checkpoints, exact resume.
+
+`fit` knows nothing of papers. A paper brings `parts` (all that has a state), a `step` that updates
+them on one sample, and `batches`, which maps a step number to a sample. Because a sample depends on
+the step number alone, a resumed run and a run on several processes need no iterator state.
+
+On the CPU, with the same thread count, a run that was killed at any instant and started again ends
+with the same bits as an undisturbed one. A step must therefore keep its state in `parts`.
+
+`torchrun -m enhancelib.training package.module:function key=value ...` calls a function of a paper
+on several processes; gradients are averaged before every optimiser step (plain data parallelism).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from enhancelib import runtime as rt
+from enhancelib.checkpoints import Checkpoint, History, Keeper, Parts, Stateful, TrainingError
+from enhancelib.recipes import Recipe, optimiser
+
+__all__ = [
+    "Batches",
+    "History",
+    "Parts",
+    "Recipe",
+    "Sample",
+    "Stateful",
+    "Step",
+    "TrainingError",
+    "adversarial",
+    "fit",
+    "internal",
+    "optimiser",
+    "supervised",
+]
+
+Sample = dict[str, Tensor]
+Batches = Callable[[int, torch.Generator], Sample]
+Values = Mapping[str, Tensor | float]
+
+
+Step = Callable[[Parts, Sample, torch.Generator], Values]
+
+
+def supervised(
+    objective: Callable[[Sample], tuple[Tensor, Mapping[str, Tensor]]],
+    runtime: rt.Runtime,
+    *,
+    inputs: Sequence[str] = ("degraded",),
+    sub_batches: int = 1,
+    clip: float = 0.0,
+) -> Step:
+    """A step that fits `parts["network"]` to samples with `parts["optimiser"]`.
+
+    Args:
+        objective: Maps the sample, with the network's `output` added, to (total, terms); terms are
+            means over the batch.
+        runtime: Gives the precision of the forward pass.
+        inputs: Sample keys that the network takes, in order (a stereo network takes two).
+        sub_batches: Pieces of a batch whose gradients add up.
+        clip: Largest gradient norm; 0 means no clipping.
+
+    Returns:
+        The step for `fit`; it reports "loss" and every term.
+    """
+
+    def step(parts: Parts, sample: Sample, generator: torch.Generator) -> Values:
+        network, update = cast(nn.Module, parts["network"]), _optimiser(parts["optimiser"])
+        network.train()
+        update.zero_grad(set_to_none=True)
+        logged: dict[str, Tensor] = {}
+        for piece in _pieces(sample, sub_batches):
+            with runtime.autocast():
+                output = network(*(piece[name] for name in inputs))
+            total, values = objective({**piece, "output": output.float()})
+            (total / sub_batches).backward()  # type: ignore[no-untyped-call]
+            for name, value in {"loss": total, **values}.items():
+                logged[name] = logged.get(name, 0.0) + value.detach() / sub_batches
+        if clip:
+            nn.utils.clip_grad_norm_(network.parameters(), clip)
+        update.step()
+        return logged
+
+    return step
+
+
+def adversarial(generator_step: Step, critic_step: Step, *, critic_updates: int = 1) -> Step:
+    """A step that updates the critic some times, then the generator once, on one sample.
+
+    Args:
+        generator_step: Updates the generator.
+        critic_step: Updates the critic (discriminator).
+        critic_updates: Critic updates per generator update.
+
+    Returns:
+        The step for `fit`; it reports the values of both, those of the critic from its last update.
+
+    Raises:
+        ValueError: If `critic_updates` is below 1.
+
+    Example:
+        >>> adversarial(lambda *_: {}, lambda *_: {}, critic_updates=0)
+        Traceback (most recent call last):
+        ValueError: critic_updates is 0; expected 1 or more
+    """
+    if critic_updates < 1:
+        raise ValueError(f"critic_updates is {critic_updates}; expected 1 or more")
+
+    def step(parts: Parts, sample: Sample, generator: torch.Generator) -> Values:
+        values: dict[str, Tensor | float] = {}
+        for _ in range(critic_updates):
+            values.update(critic_step(parts, sample, generator))
+        values.update(generator_step(parts, sample, generator))
+        return values
+
+    return step
+
+
+def internal(
+    objective: Callable[[Sample], tuple[Tensor, Mapping[str, Tensor]]],
+    runtime: rt.Runtime,
+    *,
+    jitter: float = 0.0,
+) -> Step:
+    """A step that optimises `parts["network"]` on one picture, from a fixed `input`.
+
+    Args:
+        objective: As in `supervised`; the sample holds the one picture and the network's `input`.
+        runtime: Gives the precision of the forward pass.
+        jitter: Standard deviation of fresh Gaussian noise added to `input` at every step.
+
+    Returns:
+        The step for `fit`.
+    """
+    base = supervised(objective, runtime, inputs=("input",))
+
+    def step(parts: Parts, sample: Sample, generator: torch.Generator) -> Values:
+        z = sample["input"]
+        if jitter:
+            noise = torch.randn(z.shape, generator=generator, dtype=z.dtype)
+            z = z + jitter * noise.to(z.device)
+        return base(parts, {**sample, "input": z}, generator)
+
+    return step
+
+
+def fit(
+    step: Step,
+    parts: Parts,
+    batches: Batches,
+    recipe: Recipe,
+    run: Keeper,
+    *,
+    stage: str = "main",
+    watch: Callable[[int], Mapping[str, float]] | None = None,
+) -> History:
+    """Train, from the stage's checkpoint where there is one, and keep what is needed to go on.
+
+    Args:
+        step: Updates the parts on one sample and reports values.
+        parts: All that has a state; changed in place.
+        batches: (step number, generator) -> sample; the generator is fresh for every step.
+        recipe: Steps, learning rates, seeds and intervals.
+        run: Its folder receives `checkpoints/<stage>.pt`.
+        stage: Name of this training within the run; stages follow one another.
+        watch: Called every `recipe.watch_every` steps and after the last, with the number of steps
+            done; it must not change the parts.
+
+    Returns:
+        The curves of the whole training, restarts included.
+
+    Raises:
+        TrainingError: If a value is not finite (the last good checkpoint stays), or the checkpoint
+            was made by another recipe, other parts, or another number of threads.
+
+    Example:
+        >>> import pathlib, tempfile, types
+        >>> net = nn.Linear(1, 1); recipe = Recipe(steps=2, batch=1, patch=1)
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> run = types.SimpleNamespace(folder=folder, runtime=rt.setup("cpu"))
+        >>> fit(lambda *_: {"loss": 1.0}, {"net": net}, lambda i, g: {}, recipe, run).steps
+        [1.0]
+        >>> nan = float("nan")
+        >>> fit(lambda *_: {"loss": nan}, {"net": net}, lambda i, g: {}, recipe, run, stage="b")
+        Traceback (most recent call last):
+        enhancelib.checkpoints.TrainingError: stage 'b': loss is nan at step 2; the last ...
+    """
+    checkpoint = Checkpoint(run, recipe, stage, parts)
+    index, history = checkpoint.resume()
+    with _averaging(parts):
+        _loop(step, parts, batches, recipe, checkpoint, (index, history), watch)
+    return history
+
+
+def _loop(
+    step: Step,
+    parts: Parts,
+    batches: Batches,
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    state: tuple[int, History],
+    watch: Callable[[int], Mapping[str, float]] | None,
+) -> None:
+    start, history = state
+    window: dict[str, list[Tensor | float]] = {}
+    progress = _Progress(checkpoint.stage, start, recipe.steps)
+    for index in range(start, recipe.steps):
+        done = index + 1
+        _set_rate(parts, recipe.rate(index))
+        generator = rt.generator(recipe.seed, checkpoint.stage, index)
+        sample = _share(batches(index, generator))
+        for name, value in step(parts, sample, generator).items():
+            window.setdefault(name, []).append(value)
+        if done % recipe.log_every == 0 or done == recipe.steps:
+            means = {name: _mean(values) for name, values in window.items()}
+            checkpoint.insist_finite(means, done)
+            history.add(done, means)
+            window = {}
+        if watch and (
+            done == recipe.steps or (recipe.watch_every and done % recipe.watch_every == 0)
+        ):
+            history.add(done, watch(done))
+        # A checkpoint inside a logging window would lose the window's first half.
+        if done == recipe.steps or (not window and checkpoint.due()):
+            checkpoint.write(done, history, progress.seconds())
+        progress.show(done, history)
+
+
+def _pieces(sample: Sample, count: int) -> list[Sample]:
+    if count == 1:
+        return [sample]
+    size = len(next(iter(sample.values()))) // count
+    return [
+        {name: value[k * size : (k + 1) * size] for name, value in sample.items()}
+        for k in range(count)
+    ]
+
+
+def _mean(values: Sequence[Tensor | float]) -> float:
+    return float(
+        torch.stack([torch.as_tensor(v, dtype=torch.float64).cpu() for v in values]).mean()
+    )
+
+
+def _optimiser(part: Stateful) -> torch.optim.Optimizer:
+    return cast(torch.optim.Optimizer, part)
+
+
+def _optimisers(parts: Parts) -> list[torch.optim.Optimizer]:
+    return [part for part in parts.values() if isinstance(part, torch.optim.Optimizer)]
+
+
+def _set_rate(parts: Parts, rate: float) -> None:
+    for update in _optimisers(parts):
+        for group in update.param_groups:
+            group["lr"] = rate * group.get("rate_scale", 1.0)
+
+
+class _Progress:
+    """At most ten lines a stage: readable in a log, in a notebook and in papermill's output."""
+
+    def __init__(self, stage: str, start: int, steps: int) -> None:
+        self.stage, self.start, self.steps = stage, start, steps
+        self.began = time.monotonic()
+        self.every = max(1, steps // 10)
+        if start:
+            print(f"{stage}: resumed at step {start} of {steps}", flush=True)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def show(self, done: int, history: History) -> None:
+        slow = self.seconds() > 5 * (1 + done * 10 // max(1, self.steps) / 10)
+        if rt.rank() or (done != self.steps and (done % self.every or not slow)):
+            return
+        rate = (done - self.start) / max(1e-9, self.seconds())
+        left = (self.steps - done) / max(1e-9, rate)
+        values = ", ".join(f"{name} {v[-1]:.4g}" for name, v in history.values.items())
+        print(
+            f"{self.stage}: {done}/{self.steps}  {values}  {rate:.1f} steps/s, {left:.0f} s left",
+            flush=True,
+        )
+
+
+def _share(sample: Sample) -> Sample:
+    """This process's part of a sample: every process draws the whole, so the sum is the same."""
+    world, rank = rt.world(), rt.rank()
+    if world == 1:
+        return sample
+    return {name: value[rank::world] for name, value in sample.items()}
+
+
+class _averaging:
+    """While it lasts, gradients are averaged over the processes before every optimiser step."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.optimisers = _optimisers(parts) if rt.world() > 1 else []
+
+    def __enter__(self) -> None:
+        self.handles = [u.register_step_pre_hook(self._average) for u in self.optimisers]
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    @staticmethod
+    def _average(update: torch.optim.Optimizer, *_: object) -> None:
+        for group in update.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    dist.all_reduce(parameter.grad)
+                    parameter.grad /= rt.world()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Call `package.module:function` with keyword arguments, on every process of torchrun.
+
+    Args:
+        arguments: The target, then `key=value` words (values stay text); None takes sys.argv.
+
+    Raises:
+        SystemExit: If the target is not of this form.
+
+    Example:
+        >>> main(["platform"])
+        Traceback (most recent call last):
+        SystemExit: expected package.module:function key=value ..., got 'platform'
+    """
+    target, *words = arguments if arguments is not None else sys.argv[1:] or [""]
+    module, _, name = target.partition(":")
+    if not name:
+        raise SystemExit(f"expected package.module:function key=value ..., got {target!r}")
+    function = getattr(importlib.import_module(module), name)
+    pairs = dict(word.split("=", 1) for word in words)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        function(**pairs)
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        function(**pairs)
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

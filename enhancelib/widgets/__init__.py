@@ -1,0 +1,12 @@
+"""Panels for notebooks: live controls around a paper's pure render function.
+
+Only this package imports ipywidgets and anywidget, and nothing in the library imports it. A paper
+writes `render(picture, **values) -> View`; `Panel` adds the photographs, the controls, the picture
+with its movable divider, and one line that says what the numbers are.
+"""
+
+from enhancelib.widgets.controls import Choice, Slider, View
+from enhancelib.widgets.divider import BeforeAfter
+from enhancelib.widgets.panel import Panel
+
+__all__ = ["BeforeAfter", "Choice", "Panel", "Slider", "View"]

@@ -1,0 +1,300 @@
+"""The explore panel: a paper's render function under live controls.
+
+The panel owns no method of its own. It reads the controls, calls the paper's pure function in the
+background, and shows what comes back; while a control is dragged only the newest wish is computed.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import IPython.display
+import ipywidgets
+from torch import Tensor
+
+from enhancelib.images import ImageError
+from enhancelib.widgets import pictures as _pictures
+from enhancelib.widgets.controls import Choice, Control, Slider, View
+from enhancelib.widgets.divider import BeforeAfter
+from enhancelib.widgets.worker import Newest
+
+Render = Callable[..., View]
+Loader = Callable[[], Tensor]
+
+
+class Panel:
+    """Photo, controls and a before/after picture that is computed anew on every change.
+
+    The first picture is computed at once, so a panel that cannot show its first view raises where
+    it is made. Later errors are a sentence in the panel, and the exception is kept in `failure`.
+
+    In a notebook it displays itself, with a still picture beside it for readers without a kernel;
+    the still gives way as soon as the live view is there. Attributes for tests and other panels:
+    `controls` (name -> ipywidgets control), `photo` (dropdown), `upload`, `view` (BeforeAfter),
+    `widget` (the whole), `failure` (the last exception, or None).
+
+    Args:
+        render: `render(picture, **values) -> View`, the paper's pure function. `picture` is
+            (C, H, W) float32 in [0, 1]; the values carry the names in `controls`.
+        controls: Name -> `Slider` or `Choice`; a name is an argument of `render`.
+        pictures: Name -> loader of a (C, H, W) picture; the first is shown at the start.
+        title: Heading of the panel.
+        note: A sentence under the heading.
+        labels: What the two pictures are called.
+        limit: Longest side of the user's own photo in pixels; a larger one is reduced to it.
+
+    Raises:
+        ValueError: If there is no picture to start with, or `limit` is not positive.
+
+    Example:
+        >>> import torch
+        >>> def darken(picture, amount):
+        ...     return View(picture, picture * (1 - amount), f"{amount:.1f} darker")
+        >>> panel = Panel(
+        ...     darken,
+        ...     controls={"amount": Slider(0.5, 0.0, 1.0, 0.1)},
+        ...     pictures={"white": lambda: torch.ones(3, 8, 8)},
+        ... )
+        >>> panel.controls["amount"].value = 0.2
+        >>> panel.wait().split(" · ")[0]
+        '0.2 darker'
+        >>> panel.close()
+        >>> Panel(darken, controls={}, pictures={})
+        Traceback (most recent call last):
+        ValueError: pictures is empty; expected at least one name with a loader
+    """
+
+    def __init__(
+        self,
+        render: Render,
+        *,
+        controls: Mapping[str, Control],
+        pictures: Mapping[str, Loader],
+        title: str = "",
+        note: str = "",
+        labels: tuple[str, str] = ("before", "after"),
+        limit: int = 512,
+    ) -> None:
+        if not pictures:
+            raise ValueError("pictures is empty; expected at least one name with a loader")
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; expected a positive number of pixels")
+        self._render, self._limit = render, limit
+        self._loaders = dict(pictures)
+        self._held: tuple[str, Tensor] | None = None
+        self._worker = Newest()
+        self.failure: Exception | None = None
+        self.view = BeforeAfter(labels=labels)
+        self.view.still = self.view.model_id
+        self._build(controls, title, note)
+        self._shown = self._show(self.photo.value, self.values())
+        self._observed = [self.photo, *self.controls.values()]
+        for control in self._observed:
+            control.observe(self._changed, "value")
+        self.upload.observe(self._uploaded, "value")
+
+    @property
+    def status(self) -> str:
+        """The line under the picture.
+
+        Returns:
+            The problem's sentence where there is one, else the caption with its time.
+        """
+        return str(self.view.problem or self.view.caption)
+
+    def values(self) -> dict[str, Any]:
+        """What the controls stand at.
+
+        Returns:
+            Name -> value, as `render` receives them.
+        """
+        return {name: control.value for name, control in self.controls.items()}
+
+    def wait(self, seconds: float = 60.0) -> str:
+        """Wait until the picture shows what the controls ask for.
+
+        Args:
+            seconds: How long at most.
+
+        Returns:
+            The status line.
+
+        Raises:
+            TimeoutError: If the rendering has not ended by then.
+
+        Example:
+            >>> import threading, torch
+            >>> gate = threading.Event()
+            >>> def slow(picture, wait):
+            ...     gate.wait(10 if wait == "yes" else 0)
+            ...     return View(picture, picture)
+            >>> panel = Panel(
+            ...     slow,
+            ...     controls={"wait": Choice("no", ("no", "yes"))},
+            ...     pictures={"black": lambda: torch.zeros(3, 8, 8)},
+            ... )
+            >>> panel.controls["wait"].value = "yes"
+            >>> panel.wait(0.1)
+            Traceback (most recent call last):
+            TimeoutError: the panel is still rendering after 0.1 s
+            >>> gate.set()
+            >>> panel.close()
+        """
+        if not self._worker.wait(seconds):
+            raise TimeoutError(f"the panel is still rendering after {seconds:g} s")
+        return self.status
+
+    def close(self) -> None:
+        """Stop rendering, and take the panel and all its parts out of kernel and page."""
+        self._worker.close()
+        for control in self._observed:
+            control.unobserve_all()
+        self.upload.unobserve_all()
+        for part in list(_tree(self.widget)):
+            part.close()
+
+    def _ipython_display_(self) -> None:
+        self.wait()
+        labels = self.view.labels
+        still = _pictures.still_html(self._shown, labels=labels, name=self.view.still)
+        show: Callable[..., None] = IPython.display.display
+        show(self.widget)
+        show({"text/html": still, "text/plain": self.status}, raw=True)
+
+    def _build(self, controls: Mapping[str, Control], title: str, note: str) -> None:
+        names = ["photo", *(_label(name, control) for name, control in controls.items())]
+        width = f"{min(24, max(map(len, names)) + 1)}ch"  # one column of labels, one of controls
+        self.controls = {name: _control(name, each, width) for name, each in controls.items()}
+        self.photo = ipywidgets.Dropdown(
+            options=list(self._loaders), description="photo", **_shape(width)
+        )
+        self.upload = ipywidgets.FileUpload(
+            accept="image/*",
+            multiple=False,
+            description="your own photo",
+            layout=_layout(margin=f"2px 2px 2px calc({width} + 10px)", width="auto"),
+        )
+        self._hint = ipywidgets.HTML(layout=_layout(margin="0"))
+        self._say(f"A photo above {self._limit} pixels is reduced. It stays with your kernel.")
+        left = ipywidgets.VBox(
+            [self.photo, self.upload, self._hint, *self.controls.values()],
+            layout=_layout(flex="1 1 280px", max_width="420px"),
+        )
+        right = ipywidgets.VBox([self.view], layout=_layout(flex="3 1 400px"))
+        body = ipywidgets.Box(
+            [left, right], layout=_layout(display="flex", flex_flow="row wrap", grid_gap="16px")
+        )
+        self.widget = ipywidgets.VBox([*_heading(title, note), body])
+        self.widget.add_class("enh-panel")
+
+    def _say(self, text: str) -> None:
+        self._hint.value = f'<span class="enh-hint" role="status">{html.escape(text)}</span>'
+
+    def _changed(self, _change: object = None) -> None:
+        name, values = self.photo.value, self.values()
+        self._worker.submit(lambda: self._attempt(name, values))
+
+    def _attempt(self, name: str, values: dict[str, Any]) -> None:
+        self.view.busy = True
+        try:
+            self._shown = self._show(name, values)
+            self.failure = None
+        except Exception as error:  # whatever a paper's function raises must reach the reader
+            self.failure = error
+            self.view.problem = f"Not updated: {_sentence(error)}"
+        finally:
+            self.view.busy = False
+
+    def _show(self, name: str, values: dict[str, Any]) -> View:
+        picture = self._picture(name)
+        start = time.perf_counter()
+        shown = self._render(picture, **values)
+        spent = f"{1000 * (time.perf_counter() - start):.0f} ms"
+        before, after = _pictures.png(shown.before), _pictures.png(shown.after)
+        with self.view.hold_sync():
+            self.view.before, self.view.after, self.view.problem = before, after, ""
+            self.view.caption = f"{shown.caption} · {spent}" if shown.caption else spent
+        return shown
+
+    def _picture(self, name: str) -> Tensor:
+        if self._held is None or self._held[0] != name:
+            self._held = (name, self._loaders[name]())
+        return self._held[1]
+
+    def _uploaded(self, change: Mapping[str, Any]) -> None:
+        if not change["new"]:
+            return
+        file = change["new"][0]
+        self.upload.value = ()  # the file's bytes have no business in the widget's state
+        try:
+            picture, said = _pictures.opened(
+                file["name"], bytes(file["content"]), limit=self._limit
+            )
+        except ImageError as error:
+            self.view.problem = f"Not loaded: {error}"
+            return
+        self._say(said)
+        self._offer(f"yours: {file['name']}", picture)
+
+    def _offer(self, name: str, picture: Tensor) -> None:
+        kept = {key: load for key, load in self._loaders.items() if not key.startswith("yours: ")}
+        self._loaders = {**kept, name: lambda: picture}
+        self._held = None
+        self.photo.unobserve(self._changed, "value")  # new options pass through the first one
+        self.photo.options = list(self._loaders)
+        self.photo.value = name
+        self.photo.observe(self._changed, "value")
+        self._changed()
+
+
+def _layout(**properties: str) -> ipywidgets.Layout:
+    return ipywidgets.Layout(min_width="0", **properties)
+
+
+def _shape(label_width: str) -> dict[str, Any]:
+    return {"layout": _layout(width="auto"), "style": {"description_width": label_width}}
+
+
+def _label(name: str, control: Control) -> str:
+    unit = f" ({control.unit})" if isinstance(control, Slider) and control.unit else ""
+    return f"{control.label or name}{unit}"
+
+
+def _control(name: str, control: Control, label_width: str) -> ipywidgets.ValueWidget:
+    shape = _shape(label_width) | {"description": _label(name, control), "value": control.value}
+    if isinstance(control, Choice):
+        return ipywidgets.Dropdown(options=control.options, **shape)
+    ends = {"min": control.low, "max": control.high, "step": control.step}
+    if control.whole:
+        return ipywidgets.IntSlider(**ends, **shape)
+    decimals = len(f"{control.step:.6f}".rstrip("0").partition(".")[2])
+    return ipywidgets.FloatSlider(readout_format=f".{decimals}f", **ends, **shape)
+
+
+def _heading(title: str, note: str) -> list[ipywidgets.HTML]:
+    words = [(title, "enh-title"), (note, "enh-note")]
+    return [
+        ipywidgets.HTML(f'<div class="{style}">{html.escape(text)}</div>')
+        for text, style in words
+        if text
+    ]
+
+
+def _sentence(error: Exception) -> str:
+    """A ValueError or OSError is written for people; others need their type to make sense."""
+    text = str(error).strip()
+    if isinstance(error, ValueError | OSError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _tree(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    for child in getattr(widget, "children", ()):
+        yield from _tree(child)
+    for part in ("layout", "style"):
+        if isinstance(owned := getattr(widget, part, None), ipywidgets.Widget):
+            yield owned
+    yield widget
