@@ -37,8 +37,7 @@ reproduce: install
 	@fetched=0; ran=0; \
 	if [ "$(FETCH)" != 0 ]; then $(BIN)/enhancelib fetch || fetched=$$?; fi; \
 	$(BIN)/snakemake --snakefile Snakefile --rerun-incomplete --rerun-triggers mtime --keep-going \
-	  --show-failed-logs --cores $(CORES) --resources gpu=$(GPUS) \
-	  --runtime-source-cache-path .snakemake/source-cache --quiet rules \
+	  --show-failed-logs --forcerun all --quiet host rules --cores $(CORES) --resources gpu=$(GPUS) \
 	  --config papers="$(PAPERS)" profile="$(PROFILE)" parameters="$(PARAMETERS)" || ran=$$?; \
 	if [ $$fetched != 0 ]; then \
 	  echo "make reproduce: enhancelib fetch failed (above), so cells that need what it brings print n/a. FETCH=0 accepts that." >&2; fi; \

@@ -29,6 +29,9 @@ def several(value):
 def parameter_sets(value):
     """[{"sigma": "25"}, ...] from "sigma=25 seed=1;sigma=50" or from a configfile's list."""
     sets = value if isinstance(value, list) else str(value or "").split(";")
+    for part in " ".join(sets).split():
+        if "=" not in part:
+            raise ValueError(f"parameters holds {part!r}; expected name=value, such as sigma=25")
     return [dict(part.split("=", 1) for part in text.split()) for text in sets]
 
 
@@ -75,6 +78,9 @@ localrules:
 rule all:
     input:
         [f"runs/{slug}/{name}/results.json" for slug, name in RUNS],
+    # a command, so that --forcerun all (make reproduce) reports also when all is there already
+    shell:
+        ":"
 
 
 rule run:

@@ -183,8 +183,9 @@ class PatchPool:
         shape = torch.tensor([p.shape[1:] for p in levels])
         self.width = shape[:, 1]
         self.offset = torch.cat([torch.zeros(1, dtype=torch.long), shape.prod(1).cumsum(0)[:-1]])
-        self.rows, self.columns = ((shape - size) // stride + 1).unbind(1)
-        self.last = (self.rows * self.columns).cumsum(0)
+        rows, self.columns = ((shape - size) // stride + 1).unbind(1)
+        self.places = rows * self.columns
+        self.last = self.places.cumsum(0)
         self.grids = _grids(size).to(self.device)
 
     def __len__(self) -> int:
@@ -192,7 +193,9 @@ class PatchPool:
         return int(self.last[-1])
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random patches, every position of every picture with the same chance.
+        """Random patches: every picture with the same chance, and every position in it.
+
+        A large smooth picture thus weighs no more than a small detailed one.
 
         Args:
             count: How many.
@@ -201,24 +204,25 @@ class PatchPool:
         Returns:
             (count, C, size, size) float32 in [0, 1] on the pool's device.
         """
-        place = torch.randint(len(self), (count,), generator=generator)
+        picture = torch.randint(len(self.width), (count,), generator=generator)
+        share = torch.rand(count, generator=generator, dtype=torch.float64)
         turn = torch.randint(8, (count,), generator=generator)
-        return self._cut(place, turn)
+        return self._cut(picture, (share * self.places[picture]).long(), turn)
 
     def patch(self, place: int) -> Tensor:
         """One patch, as it stands in its picture.
 
         Args:
-            place: Its number, from 0 to len(pool) - 1.
+                place: Its number, from 0 to len(pool) - 1.
 
         Returns:
             (C, size, size) float32 in [0, 1].
         """
-        return self._cut(torch.tensor([place]), torch.tensor([0]))[0]
+        picture = torch.searchsorted(self.last, torch.tensor([place]), right=True)
+        inside = place - self.last[picture] + self.places[picture]
+        return self._cut(picture, inside, torch.tensor([0]))[0]
 
-    def _cut(self, place: Tensor, turn: Tensor) -> Tensor:
-        picture = torch.searchsorted(self.last, place, right=True)
-        inside = place - self.last[picture] + self.rows[picture] * self.columns[picture]
+    def _cut(self, picture: Tensor, inside: Tensor, turn: Tensor) -> Tensor:
         row = inside // self.columns[picture] * self.stride
         column = inside % self.columns[picture] * self.stride
         width = self.width[picture]

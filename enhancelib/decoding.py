@@ -6,6 +6,7 @@ first frame of an animation and guesses what CMYK means. Here each is handled or
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 import zlib
@@ -62,7 +63,7 @@ def decode(path: Path, limit: int) -> Pixels:
     except Refused:
         raise
     except UnidentifiedImageError as error:
-        raise Refused("not a picture in a format that Pillow reads") from error
+        raise Refused("not a picture that Pillow reads; convert it to PNG or JPEG") from error
     except PermissionError as error:
         raise Refused("no permission to read it") from error
     except _BROKEN as error:
@@ -70,11 +71,14 @@ def decode(path: Path, limit: int) -> Pixels:
 
 
 def _check_file(path: Path) -> None:
-    if path.is_dir():
+    # os.path answers False where Path.exists raises, as for a name that is too long.
+    if os.path.isdir(path):
         raise Refused("is a folder; name one picture file")
-    if not path.exists():
+    if not os.path.exists(path):
         raise Refused("no such file; check the path")
-    if path.is_file() and path.stat().st_size == 0:
+    if not os.path.isfile(path):
+        raise Refused("is a pipe or a device; save the picture to a file first")
+    if os.path.getsize(path) == 0:
         raise Refused("is empty (0 bytes); get the file again")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,7 +112,7 @@ def write(path: str | Path, image: Tensor) -> None:
     # Channel by channel: a float copy of 100 megapixels would cost another 1.2 GB.
     levels = torch.stack([to_uint8(channel) for channel in image], dim=-1).cpu().numpy()
     picture = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         with partial.open("xb") as file:
             picture.save(file, format=kind, **options)
@@ -121,7 +122,8 @@ def write(path: str | Path, image: Tensor) -> None:
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be written ({error})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # gone where all went well
+            partial.unlink()
 
 
 def _saving(path: Path) -> tuple[str, dict[str, Any]]:

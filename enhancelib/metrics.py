@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -81,7 +81,7 @@ class Metric:
                 )
         return self.fn(x, y)
 
-    def summary(self, values: Tensor | Sequence[float]) -> float:
+    def summary(self, values: Tensor | Iterable[float]) -> float:
         """One number for a table row: the mean of the values, unless the protocol pools.
 
         Args:
@@ -106,7 +106,7 @@ class Metric:
         finite = pooled[pooled.isfinite()]
         return float(finite.mean()) if finite.numel() else math.inf
 
-    def infinite(self, values: Tensor | Sequence[float]) -> int:
+    def infinite(self, values: Tensor | Iterable[float]) -> int:
         """How many values `summary` leaves out because they are infinite (identical pictures).
 
         Args:
@@ -128,8 +128,9 @@ class Metric:
         """
         return int(self._pooled(values).isinf().sum())
 
-    def _pooled(self, values: Tensor | Sequence[float]) -> Tensor:
-        flat = torch.as_tensor(values, dtype=torch.float64).detach().flatten()
+    def _pooled(self, values: Tensor | Iterable[float]) -> Tensor:
+        numbers = values.tolist() if isinstance(values, Tensor) else map(float, values)
+        flat = torch.tensor(list(numbers), dtype=torch.float64).flatten()
         if not flat.numel():
             raise ValueError(f"{self.name}: no values to summarise")
         if flat.isnan().any():

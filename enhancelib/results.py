@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from enhancelib import claims, runtime
 
@@ -391,16 +391,37 @@ def write_text(path: Path, text: str) -> None:
         ) from error
 
 
-def _take(folder: Path) -> Any:  # noqa: ANN401 - an open file that holds the lock
-    """Lock the folder for this process; the lock goes with the process, however it ends."""
+def insist_writable(folder: Path) -> None:
+    """See that a run folder can be made and written, before a kernel starts.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        RunError: If it cannot.
+
+    Example:
+        >>> insist_writable(Path("/proc/nowhere"))
+        Traceback (most recent call last):
+        enhancelib.results.RunError: the run folder /proc/nowhere cannot be written ...
+    """
+    _open_lock(folder).close()
+
+
+def _open_lock(folder: Path) -> TextIO:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a+", encoding="utf-8")
+        return (folder / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise RunError(
             f"the run folder {folder} cannot be written ({error.strerror}); "
             "choose another one with out"
         ) from error
+
+
+def _take(folder: Path) -> TextIO:
+    """Lock the folder for this process; the lock goes with the process, however it ends."""
+    lock = _open_lock(folder)
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:

@@ -195,7 +195,9 @@ def assets() -> Path | None:
 
 
 def commit() -> tuple[str, bool]:
-    """The git commit of the project and whether tracked files differ from it.
+    """The git commit of the project and whether the working tree differs from it.
+
+    Untracked files count where they are code or notebooks.
 
     Returns:
         (commit, dirty); ("unknown", True) outside a git checkout.
@@ -203,7 +205,24 @@ def commit() -> tuple[str, bool]:
     head = _git("rev-parse", "HEAD")
     if head is None:
         return "unknown", True
-    return head, bool(_git("status", "--porcelain", "--untracked-files=no"))
+    changes = (_git("status", "--porcelain") or "").splitlines()
+    code = ("enhancelib/", "notebooks/")
+    return head, any(not c.startswith("??") or c[3:].startswith(code) for c in changes)
+
+
+def commits_since(commit: str, slug: str) -> int | str:
+    """How many commits touched the library or a paper's notebook after a commit.
+
+    Args:
+        commit: Of a published result.
+        slug: The paper.
+
+    Returns:
+        The number, or "n/a" where the history does not hold the commit.
+    """
+    paths = ("enhancelib", f"notebooks/{slug}.ipynb", f"notebooks/{slug}.py")
+    count = _git("rev-list", "--count", f"{commit}..HEAD", "--", *paths)
+    return "n/a" if count is None else int(count)
 
 
 def _git(*words: str) -> str | None:

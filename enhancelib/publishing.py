@@ -1,0 +1,263 @@
+"""From runs to what the repository shows: `publish` copies a run to figures/, `status` reads them.
+
+Only `publish` writes to figures/. It takes a run made from a clean tree with the profile's own
+parameters, and leaves out what may not be shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from enhancelib import papers, photos, results, runtime, tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FREE = ("profile", "tables", "data_root", "weights", "out", "device")
+LARGEST_PNG = 300_000
+LARGEST_NOTEBOOK = 1_500_000
+BEGIN, END = "<!-- status:begin -->", "<!-- status:end -->"
+COLUMNS = (
+    "paper", "profile", "judged by", "held", "not held", "not judged", "parity", "date", "commit",
+    "commits since",
+)  # fmt: skip
+
+
+class PublishError(ValueError):
+    """A run cannot be published."""
+
+
+def read_results(run: str | Path) -> dict[str, Any]:
+    """results.json of a run that went through.
+
+    Args:
+        run: The run folder, or results.json itself.
+
+    Returns:
+        Its contents.
+
+    Raises:
+        PublishError: If it is missing, torn or of another schema.
+
+    Example:
+        >>> read_results("/nowhere")
+        Traceback (most recent call last):
+        enhancelib.publishing.PublishError: /nowhere holds no results.json: the run has not ...
+    """
+    path = Path(run)
+    path = path if path.suffix == ".json" else path / "results.json"
+    if not path.is_file():
+        raise PublishError(
+            f"{path.parent} holds no results.json: the run has not ended, or it is no run folder; "
+            "start it again with the same command and it goes on where it stopped"
+        )
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise PublishError(f"{path} is not valid JSON ({error}); rerun the notebook") from error
+    if found.get("schema") != results.SCHEMA:
+        raise PublishError(
+            f"{path} has schema {found.get('schema')}; this version reads {results.SCHEMA}"
+        )
+    return cast(dict[str, Any], found)
+
+
+def publish(run: str | Path) -> Path:
+    """Copy what a run may show to figures/<slug>/<profile>[-<data>]/.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        The folder under figures/.
+
+    Raises:
+        PublishError: If the tree was or is dirty, a parameter differs from the profile's (tables,
+            data_root, weights and device aside), or a file is larger than allowed.
+
+    Example:
+        >>> publish("/nowhere")
+        Traceback (most recent call last):
+        enhancelib.publishing.PublishError: /nowhere holds no results.json: the run has not ...
+    """
+    source, found = Path(run), read_results(run)
+    _insist_clean(found)
+    _insist_own_parameters(found)
+    shown = {
+        name: figure for name, figure in found["figures"].items() if _allowed(figure["photos"])
+    }
+    files = ["values.csv", *_table_files(found), *(figure["file"] for figure in shown.values())]
+    for name in files:
+        _insist_small(source / name)
+    label = found["notes"].get("data_label", "")
+    folder = (
+        runtime.root()
+        / "figures"
+        / found["slug"]
+        / "-".join(filter(None, [found["profile"], label]))
+    )
+    fresh = folder.with_name(folder.name + ".part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    for name in files:
+        (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, fresh / name)
+    _copy_notebook(source / "notebook.ipynb", fresh / "notebook.ipynb")
+    results.write_text(
+        fresh / "results.json", json.dumps({**found, "figures": shown}, indent=1) + "\n"
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.replace(folder)
+    return folder
+
+
+def _insist_clean(found: dict[str, Any]) -> None:
+    if found["environment"]["dirty"]:
+        raise PublishError(
+            "the run was made from a tree with uncommitted changes, so no commit gives it back; "
+            "commit, then rerun"
+        )
+    if runtime.commit()[1]:
+        raise PublishError("the tree has uncommitted changes; commit or put them away first")
+
+
+def _insist_own_parameters(found: dict[str, Any]) -> None:
+    for field in fields(papers.load(found["slug"]).parameters):
+        seen = found["parameters"].get(field.name, MISSING)
+        if field.name not in FREE and seen != field.default:
+            raise PublishError(
+                f"{field.name} is {seen!r}, profile {found['profile']!r} has {field.default!r}; "
+                "only a profile's own parameters are published"
+            )
+
+
+def _allowed(names: Sequence[str]) -> bool:
+    listed = {photo.name: photo for photo in photos.catalogue()}
+    return all(name in listed and listed[name].publishable for name in names)
+
+
+def _table_files(found: dict[str, Any]) -> list[str]:
+    stems = [name.removesuffix(".csv") for name in found["tables"].values()]
+    return [f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")]
+
+
+def _insist_small(path: Path) -> None:
+    if path.suffix == ".png" and path.stat().st_size > LARGEST_PNG:
+        raise PublishError(
+            f"{path} has {path.stat().st_size // 1000} kB; at most {LARGEST_PNG // 1000} kB are "
+            "published: show smaller crops"
+        )
+
+
+def _copy_notebook(source: Path, target: Path) -> None:
+    """The executed notebook without pairing and widget state, which mean nothing in a copy."""
+    document = json.loads(source.read_text())
+    for key in ("jupytext", "widgets"):
+        document["metadata"].pop(key, None)
+    text = json.dumps(document, indent=1) + "\n"
+    if len(text) > LARGEST_NOTEBOOK:
+        raise PublishError(
+            f"{source} has {len(text) // 1000} kB; at most {LARGEST_NOTEBOOK // 1000} kB are "
+            "published: show smaller or fewer pictures"
+        )
+    results.write_text(target, text)
+
+
+def status() -> pd.DataFrame:
+    """What has been published: one row per paper, profile and kind of evidence.
+
+    Returns:
+        A frame with COLUMNS; "commits since" counts commits that touched enhancelib/ or the
+        notebook after the result's commit.
+    """
+    import pandas as pd
+
+    found = [read_results(p) for p in sorted((runtime.root() / "figures").glob("*/*/results.json"))]
+    rows = [row for one in found for row in _rows(one)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[object, ...]]:
+    label = found["notes"].get("data_label", "")
+    profile = "-".join(filter(None, [found["profile"], label]))
+    commit = found["environment"]["commit"]
+    tail = (found["date"], commit[:8], runtime.commits_since(commit, found["slug"]))
+    rows = []
+    for by in dict.fromkeys(claim["by"] for claim in found["claims"]):
+        holds = [claim["holds"] for claim in found["claims"] if claim["by"] == by]
+        agreed = [row["agrees"] for row in found["parity"] if row["by"] == by]
+        parity = f"{sum(agreed)} of {len(agreed)} within tolerance" if agreed else "none"
+        counts = [sum(h is wanted for h in holds) for wanted in (True, False, None)]
+        rows.append((found["slug"], profile, by, *counts, parity, *tail))
+    return rows
+
+
+def section() -> str:
+    """The README's section on published results, generated.
+
+    Returns:
+        Markdown: the status table, then every judged claim with its evidence.
+    """
+    frame = status()
+    if frame.empty:
+        return "No results are published yet."
+    parts = [tables.forms(frame)["md"]]
+    for path in sorted((runtime.root() / "figures").glob("*/*/results.json")):
+        found = read_results(path)
+        parts.append(f"### {path.parent.relative_to(runtime.root())}\n")
+        marks = {True: "held", False: "**not held**", None: "not judged"}
+        for claim in found["claims"]:
+            line = f"- {marks[claim['holds']]} ({claim['by']}): {claim['statement']}"
+            parts.append(f"{line} {claim['evidence']}.")
+        for row in found["parity"]:
+            parts.append(
+                f"- parity ({row['by']}): {row['name']}: {row['ours']:.3f}, published "
+                f"{row['published']:.3f}, tolerance {row['within']:g}"
+            )
+        parts.append("")
+    return "\n".join(parts).strip()
+
+
+def write_section(readme: Path) -> bool:
+    """Bring the README's generated section up to date.
+
+    Args:
+        readme: Holds the two markers.
+
+    Returns:
+        Whether anything changed.
+
+    Raises:
+        PublishError: If a marker is missing.
+
+    Example:
+        >>> import tempfile
+        >>> write_section(Path(tempfile.mkstemp()[1]))
+        Traceback (most recent call last):
+        enhancelib.publishing.PublishError: ... has no <!-- status:begin --> ... <!-- status:end -->
+    """
+    text = readme.read_text()
+    start, end = text.find(BEGIN), text.find(END)
+    if start < 0 or end < start:
+        raise PublishError(f"{readme} has no {BEGIN} ... {END}")
+    fresh = f"{text[: start + len(BEGIN)]}\n{section()}\n{text[end:]}"
+    if fresh != text:
+        results.write_text(readme, fresh)
+    return fresh != text
+
+
+def timeless(section: str) -> str:
+    """A section without its last column, which every later commit changes.
+
+    Args:
+        section: What `section` gave, now or then.
+
+    Returns:
+        The text with the numbers of commits since left out.
+    """
+    return re.sub(r"(\| [0-9a-f]{8} \|) [^|]* \|", r"\1", section)
