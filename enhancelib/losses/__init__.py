@@ -85,7 +85,7 @@ class Objective:
         if not self.terms:
             raise ValueError("terms is empty; an objective needs at least one Term")
 
-    def __call__(self, sample: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, sample: Sample) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: D102
         values = self._values(sample)
         total = torch.stack([self.terms[name].weight * v for name, v in values.items()]).sum()
         return total, {name: value.detach() for name, value in values.items()}
@@ -119,7 +119,7 @@ class Objective:
         """
         if not wrt.requires_grad:
             raise ValueError(
-                "wrt does not require a gradient; call wrt.requires_grad_() before the sample is made"
+                "wrt does not require a gradient; call wrt.requires_grad_() before making a sample"
             )
         values = self._values(sample)
         return {name: _gradient(value, wrt) for name, value in values.items()}

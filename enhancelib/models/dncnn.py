@@ -104,7 +104,7 @@ class DnCNN(nn.Module):
         incoming = self.c + self.noise_map if first else self.width
         outgoing = self.c if last else self.width
         # skip_init leaves torch's global generator alone: `_initialise` fills every weight
-        conv = nn.utils.skip_init(nn.Conv2d, incoming, outgoing, 3, padding=1, bias=not normalised)
+        conv = nn.utils.skip_init(  # type: ignore[no-untyped-call]nn.Conv2d, incoming, outgoing, 3, padding=1, bias=not normalised)
         self.layers.append(conv)
         if normalised:
             self.layers.append(nn.BatchNorm2d(outgoing, eps=EPSILON, momentum=self.momentum))

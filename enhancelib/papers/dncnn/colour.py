@@ -39,7 +39,7 @@ from enhancelib.recipes import Recipe
 
 OPTIONS: Mapping[str, Any] = {"D": 15, "c": 3, "norm": "none", "residual": True}
 NOISE = degradations.GaussianNoise((0.0, 55.0))
-SCALES = (1.0, 0.7, 0.5)
+SCALES = (1.0, 0.5, 0.25)
 SIGMAS = (15, 25, 50)
 RECIPE = Recipe(
     steps=14_000,

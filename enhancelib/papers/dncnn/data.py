@@ -110,7 +110,7 @@ def pool(
     official_cut = p.recipe == "official"
     scales: Sequence[float] = (1.0, 0.9, 0.8, 0.7) if official_cut else (1.0,)
     if not p.data_root:
-        scales = (1.0, 0.7, 0.5)
+        scales = (1.0, 0.5, 0.25)  # most bundled photos are large, and smooth at full size
     pictures = _training_pictures(p, variant)
     return datasets.PatchPool(
         datasets.pyramid(pictures, scales, cumulative=official_cut and bool(p.data_root)),
