@@ -32,6 +32,8 @@ def parameter_sets(value):
     for part in " ".join(sets).split():
         if "=" not in part:
             raise ValueError(f"parameters holds {part!r}; expected name=value, such as sigma=25")
+        if part.startswith(("out=", "profile=")):
+            raise ValueError(f"parameters holds {part!r}; runs lie in runs/, profile is a config of its own")
     return [dict(part.split("=", 1) for part in text.split()) for text in sets]
 
 
@@ -40,7 +42,8 @@ def planned():
     runs = {}
     for slug in several(config.get("papers")) or list(papers.PAPERS):
         for parameters in parameter_sets(config.get("parameters")):
-            folder = running.folder(slug, {"profile": PROFILE, **parameters})
+            given = running.parse(slug, {"profile": PROFILE, **parameters})
+            folder = running.folder(slug, given)
             runs[slug, folder.name] = parameters
     return runs
 

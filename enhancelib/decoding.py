@@ -94,13 +94,14 @@ def _no_pillow_limit() -> Iterator[None]:
 
 
 def _decode(path: Path, limit: int) -> Pixels:
-    with Image.open(path) as picture:
+    # Given a name, Pillow 13 maps plain TIFF into memory and then garbles turned grey ones.
+    with path.open("rb") as file, Image.open(file) as picture:
         _refuse(picture, limit)
         low_tiles = _low_byte_tiles(picture)
         high = _pixels(picture)
     if low_tiles is None:
         return high
-    with Image.open(path) as picture:
+    with path.open("rb") as file, Image.open(file) as picture:
         picture.tile = low_tiles
         low = _pixels(picture, opaque=True)
     both: Pixels = high.astype(np.uint16) * np.uint16(256) + low

@@ -100,13 +100,14 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     assert np.array_equal(decode(file, 10**6), UPRIGHT[orientation](COFFEE))
 
 
-@pytest.mark.parametrize("kind", ["rgb", "minisblack"])
-def test_exif_orientation_of_sixteen_bits(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("stored", [DEEP[..., :3], DEEP[..., 0], COFFEE, COFFEE[..., 0]])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_of_tiff(tmp_path: Path, stored: Any, orientation: int) -> None:
     file = tmp_path / "turned.tif"
-    stored = DEEP[..., :3] if kind == "rgb" else DEEP[..., 0]
-    tag = [(0x0112, "H", 1, 6, True)]
+    kind = "rgb" if stored.ndim == 3 else "minisblack"
+    tag = [(0x0112, "H", 1, orientation, True)]
     tifffile.imwrite(file, stored, photometric=kind, extratags=tag)
-    assert np.array_equal(np.squeeze(decode(file, 10**6)), np.rot90(stored, -1))
+    assert np.array_equal(np.squeeze(decode(file, 10**6)), UPRIGHT[orientation](stored))
 
 
 def test_a_name_that_is_too_long_is_no_file() -> None:

@@ -50,7 +50,8 @@ class Term:
             raise ValueError(f"weight is {self.weight}; expected a finite number")
         if not callable(self.fn):
             raise ValueError(f"fn is {self.fn!r}; expected a function of the tensors of `of`")
-        if isinstance(self.of, str) or not self.of:
+        of: object = self.of  # a lone string would be taken letter by letter
+        if not isinstance(of, tuple) or not of:
             raise ValueError(f"of is {self.of!r}; expected a tuple of sample keys")
 
 

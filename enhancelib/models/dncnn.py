@@ -103,9 +103,7 @@ class DnCNN(nn.Module):
         first, last = depth == 1, depth == self.D
         incoming = self.c + self.noise_map if first else self.width
         outgoing = self.c if last else self.width
-        # skip_init leaves torch's global generator alone: `_initialise` fills every weight
-        conv = nn.utils.skip_init(  # type: ignore[no-untyped-call]nn.Conv2d, incoming, outgoing, 3, padding=1, bias=not normalised)
-        self.layers.append(conv)
+        self.layers.append(_empty_conv(incoming, outgoing, bias=not normalised))
         if normalised:
             self.layers.append(nn.BatchNorm2d(outgoing, eps=EPSILON, momentum=self.momentum))
         if not last:
@@ -252,6 +250,14 @@ class DnCNN(nn.Module):
                 )
             return degraded
         return torch.cat((degraded, _noise_map(degraded, noise_level)), dim=1)
+
+
+def _empty_conv(incoming: int, outgoing: int, *, bias: bool) -> nn.Module:
+    """Unlike nn.Conv2d, it draws nothing: `_initialise` fills it from the given generator."""
+    conv: nn.Module = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Conv2d, incoming, outgoing, 3, padding=1, bias=bias
+    )
+    return conv
 
 
 def _noise_map(degraded: Tensor, noise_level: Tensor | None) -> Tensor:

@@ -104,7 +104,7 @@ def save(
         ValueError: model is 'dcnn'; expected one of dncnn
         >>> save(network, "a.safetensors", name="dncnn", options={"D": 4, "width": 4}, card={})
         Traceback (most recent call last):
-        enhancelib.weights.formats.WeightsError: a.safetensors: key 'layers.6.weight' has shape ...
+        enhancelib.weights.formats.WeightsError: a.safetensors: key 'layers.5.weight' has shape ...
     """
     target = Path(path)
     if target.suffix != ".safetensors":
@@ -138,8 +138,9 @@ def card(path: PathLike) -> dict[str, Any]:
         Traceback (most recent call last):
         enhancelib.weights.formats.WeightsError: /nowhere/model.safetensors: no such file
     """
+    stored = read(Path(path))
     with _named({"": path}):
-        return _object(read(Path(path)), "card")
+        return _object(stored, "card")
 
 
 def sha256(path: PathLike) -> str:
@@ -172,7 +173,7 @@ def _named(files: Mapping[str, PathLike]) -> Iterator[None]:
         yield
     except WeightsError as error:
         where = ", ".join(os.fspath(file) for file in files.values())
-        raise WeightsError(f"{where}: {error}") from error
+        raise WeightsError(f"{where}: {error}") from None
 
 
 def _joined(parts: Mapping[str, Stored]) -> Stored:

@@ -85,7 +85,7 @@ def read(path: Path) -> Stored:
     try:
         return reader(path)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+        raise WeightsError(f"{path}: {error}") from None
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: no file of plain tensors. One that pickles whole Python objects is refused, "
@@ -165,10 +165,11 @@ def _hdf5_mat(file: Any) -> dict[str, Tensor]:  # noqa: ANN401 - h5py has no typ
     layers = []
     for reference in np.asarray(file["net"]["layers"]).T.ravel():
         group = file[reference]
-        layer = {name: np.asarray(node).T for name, node in group.items() if _plain(node)}
-        if "weights" in group:
+        layer: dict[str, Any] = {
+            name: np.asarray(node).T for name, node in group.items() if _plain(node)
+        }
+        if "weights" in group:  # MATLAB writes an empty array as its size, marked by an attribute
             cells = np.asarray(group["weights"]).T.ravel()
-            # MATLAB writes an empty array as its size, marked with this attribute
             layer["weights"] = [
                 np.zeros(0) if file[cell].attrs.get("MATLAB_empty") else np.asarray(file[cell]).T
                 for cell in cells

@@ -8,5 +8,6 @@ with its movable divider, and one line that says what the numbers are.
 from enhancelib.widgets.controls import Choice, Slider, View
 from enhancelib.widgets.divider import BeforeAfter
 from enhancelib.widgets.panel import Panel
+from enhancelib.widgets.upload import PhotoUpload
 
-__all__ = ["BeforeAfter", "Choice", "Panel", "Slider", "View"]
+__all__ = ["BeforeAfter", "Choice", "Panel", "PhotoUpload", "Slider", "View"]

@@ -1,7 +1,7 @@
 // Two pictures over one another with a movable divider. Plain ES module: no build step, no imports.
 
 const ZOOMS = [["fit", "Fit"], ["1", "1:1"], ["2", "2:1"], ["4", "4:1"]];
-const FIT_HEIGHT = 512; // CSS pixels; a square picture then leaves room for its controls
+const FIT_HEIGHT = 640; // CSS pixels; a view and its controls then stand in one window
 
 function element(tag, className, parent, attributes = {}) {
   const made = document.createElement(tag);
@@ -81,7 +81,8 @@ function render({ model, el }) {
     if (!size.width) return;
     const zoom = model.get("zoom");
     const room = view.clientWidth;
-    const fit = Math.min(room / size.width, FIT_HEIGHT / size.height);
+    const most = Math.min(room / size.width, FIT_HEIGHT / size.height);
+    const fit = most > 1 ? Math.floor(most) : most; // every pixel becomes an equal square
     const scale = zoom === "fit" ? fit : Number(zoom);
     frame.style.width = `${Math.floor(size.width * scale)}px`;
     frame.style.height = `${Math.floor(size.height * scale)}px`;

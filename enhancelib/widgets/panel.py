@@ -19,10 +19,12 @@ from enhancelib.images import ImageError
 from enhancelib.widgets import pictures as _pictures
 from enhancelib.widgets.controls import Choice, Control, Slider, View
 from enhancelib.widgets.divider import BeforeAfter
+from enhancelib.widgets.upload import PhotoUpload
 from enhancelib.widgets.worker import Newest
 
 Render = Callable[..., View]
 Loader = Callable[[], Tensor]
+_YOURS = "yours: "
 
 
 class Panel:
@@ -94,7 +96,8 @@ class Panel:
         self._observed = [self.photo, *self.controls.values()]
         for control in self._observed:
             control.observe(self._changed, "value")
-        self.upload.observe(self._uploaded, "value")
+        self.upload.observe(self._uploaded, "file")
+        self.upload.observe(self._refused, "refused")
 
     @property
     def status(self) -> str:
@@ -166,7 +169,7 @@ class Panel:
 
     def _build(self, controls: Mapping[str, Control], title: str, note: str) -> None:
         names = ["photo", *(_label(name, control) for name, control in controls.items())]
-        width = f"{min(24, max(map(len, names)) + 1)}ch"  # one column of labels, one of controls
+        width = f"{0.9 * min(26, max(map(len, names)) + 1):.1f}ch"  # one column of labels, one of controls
         self.controls = {name: _control(name, each, width) for name, each in controls.items()}
         self.photo = ipywidgets.Dropdown(
             options=list(self._loaders), description="photo", **_shape(width)
@@ -178,12 +181,12 @@ class Panel:
             layout=_layout(margin=f"2px 2px 2px calc({width} + 10px)", width="auto"),
         )
         self._hint = ipywidgets.HTML(layout=_layout(margin="0"))
-        self._say(f"A photo above {self._limit} pixels is reduced. It stays with your kernel.")
+        self._say(f"At most {self._limit} pixels a side; larger ones are reduced.")
         left = ipywidgets.VBox(
             [self.photo, self.upload, self._hint, *self.controls.values()],
-            layout=_layout(flex="1 1 280px", max_width="420px"),
+            layout=_layout(flex="1 1 260px", max_width="440px"),
         )
-        right = ipywidgets.VBox([self.view], layout=_layout(flex="3 1 400px"))
+        right = ipywidgets.VBox([self.view], layout=_layout(flex="2 1 516px"))
         body = ipywidgets.Box(
             [left, right], layout=_layout(display="flex", flex_flow="row wrap", grid_gap="16px")
         )
@@ -225,22 +228,23 @@ class Panel:
         return self._held[1]
 
     def _uploaded(self, change: Mapping[str, Any]) -> None:
-        if not change["new"]:
+        if change["new"] is None:
             return
-        file = change["new"][0]
-        self.upload.value = ()  # the file's bytes have no business in the widget's state
+        name, content = change["new"]
         try:
-            picture, said = _pictures.opened(
-                file["name"], bytes(file["content"]), limit=self._limit
-            )
+            picture, said = _pictures.opened(name, content, limit=self._limit)
         except ImageError as error:
             self.view.problem = f"Not loaded: {error}"
             return
         self._say(said)
-        self._offer(f"yours: {file['name']}", picture)
+        self._offer(f"{_YOURS}{name}", picture)
+
+    def _refused(self, change: Mapping[str, Any]) -> None:
+        if change["new"]:
+            self.view.problem = f"Not loaded: {change['new']}"
 
     def _offer(self, name: str, picture: Tensor) -> None:
-        kept = {key: load for key, load in self._loaders.items() if not key.startswith("yours: ")}
+        kept = {key: load for key, load in self._loaders.items() if not key.startswith(_YOURS)}
         self._loaders = {**kept, name: lambda: picture}
         self._held = None
         self.photo.unobserve(self._changed, "value")  # new options pass through the first one

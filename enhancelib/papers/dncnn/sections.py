@@ -1,0 +1,507 @@
+"""The measuring sections of the notebook: each records numbers, and gives the table to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from enhancelib import degradations, images, models, photos, weights
+from enhancelib.papers.dncnn import baselines, data, study, verdict
+from enhancelib.papers.dncnn.settings import SIGMAS
+from enhancelib.papers.dncnn.study import Arm, Study, Trained
+from enhancelib.results import select
+from enhancelib.tables import spread
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from enhancelib.results import Run
+
+# Table A3 of the spec: (name, options, parameters, receptive field or None)
+COUNTS: Sequence[tuple[str, Mapping[str, object], int, int]] = (
+    ("DnCNN-S", {"D": 17, "c": 1}, 556_097, 35),
+    ("DnCNN-S, BN merged", {"D": 17, "c": 1, "norm": "none"}, 555_137, 35),
+    ("DnCNN-B and -3, BN merged", {"D": 20, "c": 1, "norm": "none"}, 665_921, 41),
+    ("CDnCNN, BN merged", {"D": 20, "c": 3, "norm": "none"}, 668_227, 41),
+    (
+        "FDnCNN",
+        {"D": 20, "c": 1, "norm": "none", "residual": False, "noise_map": True},
+        666_497,
+        41,
+    ),
+)
+LEVELS = (5, 15, 25, 35, 50)
+QUALITIES = (10, 20, 30, 40)
+
+
+def architecture(run: Run) -> pd.DataFrame:
+    """Parameters and receptive fields of the built networks beside the published ones.
+
+    Args:
+        run: Receives the numbers.
+
+    Returns:
+        One row per network.
+    """
+    import pandas as pd
+
+    rows = []
+    for name, options, published, field in COUNTS:
+        network = models.build("dncnn", **options)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        seen = receptive_field(network)
+        for metric, equal in (
+            ("parameters_exact", count == published),
+            ("receptive_field_exact", seen == field),
+        ):
+            run.record(
+                dataset="built", method=name, metric=metric, value=equal, table="architecture"
+            )
+        rows.append((name, count, published, seen, field))
+    head = ("network", "parameters", "published", "receptive field (gradient)", "2D + 1")
+    return pd.DataFrame(rows, columns=list(head))
+
+
+def receptive_field(network: nn.Module) -> int:
+    """Side of the square of input pixels on which one output pixel depends, found by gradient.
+
+    Args:
+        network: With attributes c and D; its weights are replaced by ones in a copy.
+
+    Returns:
+        In pixels.
+    """
+    side = 4 * int(network.D) + 3  # type: ignore[arg-type]
+    probe = models.fold(network)
+    for parameter in probe.parameters():
+        nn.init.constant_(parameter, 1.0 if parameter.ndim == 4 else 0.0)
+    x = torch.ones(1, int(network.c), side, side, dtype=torch.float64, requires_grad=True)  # type: ignore[arg-type]
+    level = torch.ones(1, 1, 1, 1, dtype=torch.float64) if network.noise_map else None
+    output = probe.double().outputs(x, level)["output"]  # type: ignore[operator]
+    (gradient,) = torch.autograd.grad(output[0, 0, side // 2, side // 2], x)
+    return int((gradient[0, 0].abs().sum(0) > 0).sum())
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of one run.
+
+    Args:
+        main: Of the training section, one per seed.
+        official: The authors', by role ("S25", "B", ...).
+    """
+
+    main: Mapping[int, Trained]
+    official: Mapping[str, nn.Module]
+
+
+def networks(s: Study) -> Networks:
+    """Train the networks of the training section, and read the official ones where given.
+
+    Args:
+        s: The run's trainings.
+
+    Returns:
+        The networks.
+    """
+    main = {seed: s.main(seed) for seed in s.p.all_seeds()}
+    files = data.official(s.p.weights) if s.p.weights else {}
+    loaded = {role: models.fast(weights.load("dncnn", file)) for role, file in files.items()}
+    return Networks(main, {role: net.to(s.device) for role, net in loaded.items()})
+
+
+def denoising(s: Study, found: Networks) -> None:
+    """Score every method on every grey test set; BM3D on as many pictures as the profile allows.
+
+    Args:
+        s: The run's trainings.
+        found: Its networks.
+    """
+    if s.p.variant == "C":
+        return
+    levels = sorted({float(s.p.sigma), *(map(float, SIGMAS) if s.p.tables == "all" else ())})
+    for name, pictures in data.test_sets(s.p).items():
+        for sigma in levels:
+            _baselines(s, name, pictures, sigma)
+            for seed, trained in found.main.items():
+                _measure(s, models.fast(trained.network), pictures, verdict.MAIN, name, sigma, seed)
+            for role, method in ((f"S{sigma:g}", verdict.OFFICIAL_S), ("B", verdict.OFFICIAL_B)):
+                if role in found.official:
+                    _measure(s, found.official[role], pictures, method, name, sigma)
+
+
+def _measure(
+    s: Study,
+    network: nn.Module,
+    pictures: Mapping[str, Tensor],
+    method: str,
+    dataset: str,
+    sigma: float,
+    seed: int | None = None,
+) -> None:
+    study.measure(
+        s.run, network, pictures, method=method, dataset=dataset, sigma=sigma, table="denoising",
+        seed=seed,
+    )  # fmt: skip
+
+
+def _baselines(s: Study, dataset: str, pictures: Mapping[str, Tensor], sigma: float) -> None:
+    methods = {"noisy": lambda noisy, _: images.clip(noisy), **baselines.BASELINES}
+    for method, function in methods.items():
+        slow = method == verdict.BM3D
+        if slow and (not baselines.has_bm3d() or s.scale.bm3d < len(pictures)):
+            continue
+        if not slow:
+            study.measure(
+                s.run, study.each(function, sigma), pictures, method=method, dataset=dataset,
+                sigma=sigma, table="denoising",
+            )  # fmt: skip
+            continue
+        restored = {name: _once(s, dataset, name, clean, sigma) for name, clean in pictures.items()}
+        pairs = {name: (restored[name], clean) for name, clean in pictures.items()}
+        study.score(
+            s.run, lambda y: y, pairs, method=method, dataset=dataset, setting=f"sigma={sigma:g}",
+            table="denoising",
+        )  # fmt: skip
+
+
+def _once(s: Study, dataset: str, name: str, clean: Tensor, sigma: float) -> Tensor:
+    """BM3D takes seconds a picture: a run that was cut short reads what it had."""
+
+    def restore() -> list[int]:
+        levels = images.to_uint8(baselines.bm3d(data.noisy(clean, sigma), sigma))
+        return [int(v) for v in levels.flatten()]
+
+    levels = torch.tensor(s.run.once(f"bm3d {dataset} {name} {sigma:g}", restore))
+    return (levels.to(torch.float32) / 255).reshape(clean.shape)
+
+
+def denoising_table(run: Run, dataset: str, published: pd.DataFrame | None = None) -> pd.DataFrame:
+    """PSNR of every method on one set, published rows first where the set is the same.
+
+    Args:
+        run: After `denoising`.
+        dataset: Name of the set.
+        published: Rows of data/published on the same set, mean values only.
+
+    Returns:
+        One row per method, one column per noise level.
+    """
+    import pandas as pd
+
+    own = select(run.values(), table="denoising", metric="psnr_8bit", image="mean", dataset=dataset)
+    rows = _published_rows(published) if published is not None else []
+    for method, group in own.groupby("method", sort=False):
+        cells = {
+            _level(setting): spread(list(values["value"]))
+            for setting, values in group.groupby("setting", sort=False)
+        }
+        rows.append({"method": str(method), "source": "this run", **cells})
+    frame = pd.DataFrame(rows).fillna("n/a")
+    levels = [column for column in frame.columns if column.startswith("σ")]
+    return frame[["method", "source", *sorted(levels, key=lambda c: float(c.split()[-1]))]]
+
+
+def _published_rows(frame: pd.DataFrame) -> list[dict[str, str]]:
+    rows = []
+    for method, group in frame.groupby("row", sort=False):
+        marks = ", ".join(sorted(set(group["certainty"])))
+        cells = {
+            _level(setting): f"{value:.2f}"
+            for setting, value in zip(group["setting"], group["value"], strict=True)
+        }
+        rows.append({"method": str(method), "source": f"published [{marks}]", **cells})
+    return rows
+
+
+def _level(setting: str) -> str:
+    return f"σ = {setting.removeprefix('sigma=')}"
+
+
+def parity(run: Run, published: pd.DataFrame) -> None:
+    """Compare official networks on Set12 with the published averages.
+
+    Args:
+        run: After `denoising`, with data_root and weights.
+        published: Averages of the Set12 table: columns row, setting, value.
+    """
+    own = select(run.values(), table="denoising", metric="psnr_8bit", image="mean", dataset="Set12")
+    for method, row in ((verdict.OFFICIAL_S, "DnCNN-S"), (verdict.OFFICIAL_B, "DnCNN-B")):
+        for _, mine in select(own, method=method).iterrows():
+            theirs = published[
+                (published["row"] == row) & (published["setting"] == mine["setting"])
+            ]
+            if len(theirs):
+                run.agree(
+                    f"{row}, Set12, {mine['setting']}, PSNR in dB",
+                    ours=float(mine["value"]),
+                    published=float(theirs["value"].iloc[0]),
+                    within=0.02,
+                    by="official weights",
+                )
+
+
+def ablation(s: Study) -> dict[Arm, Trained]:
+    """Residual or direct, with or without BN, by Adam and by SGD, every seed.
+
+    Args:
+        s: The run's trainings; test PSNR and the steps to 27 dB are recorded.
+
+    Returns:
+        Every arm's network and curves.
+    """
+    arms = [
+        Arm(residual, norm, optimiser, s.p.sigma, seed)
+        for optimiser in ("adam", "sgd")
+        for norm in (True, False)
+        for residual in (True, False)
+        for seed in s.p.all_seeds()
+    ]
+    trained = {arm: s.arm(arm) for arm in arms}
+    for arm, one in trained.items():
+        _score_photos(s, one.network, arm, table="ablation", sigma=s.p.sigma)
+        reached = one.history.reached("psnr", 27.0)
+        s.run.record(
+            dataset="validation", method=arm.method, metric="steps_to_27dB", seed=arm.seed,
+            value=float("nan") if reached is None else reached, table="ablation",
+        )  # fmt: skip
+    return trained
+
+
+def _score_photos(
+    s: Study, network: nn.Module, arm: Arm, *, table: str, sigma: float, method: str = ""
+) -> None:
+    study.measure(
+        s.run, models.fast(network), data.test_photos(s.p, colour=False), dataset=data.PHOTOS,
+        method=method or arm.method, sigma=sigma, table=table, seed=arm.seed,
+    )  # fmt: skip
+
+
+def ablation_table(run: Run) -> pd.DataFrame:
+    """PSNR on the test photos and steps to 27 dB of every arm, mean and spread over seeds.
+
+    Args:
+        run: After `ablation`.
+
+    Returns:
+        One row per arm.
+    """
+    import pandas as pd
+
+    values, rows = run.values(table="ablation"), []
+    for method in dict.fromkeys(values["method"]):
+        psnr = select(values, method=method, metric="psnr_8bit", image="mean")["value"]
+        steps = select(values, method=method, metric="steps_to_27dB")["value"]
+        got = steps.dropna()
+        reached = f"{spread(list(got), digits=0)} ({len(got)} of {len(steps)} seeds)"
+        rows.append((method, spread(list(psnr)), reached if len(got) else "not reached"))
+    return pd.DataFrame(rows, columns=["arm", "PSNR in dB, test photos", "steps to 27 dB, validation"])
+
+
+def gain(s: Study) -> None:
+    """Residual against direct prediction at several noise levels, without BN, by Adam.
+
+    Args:
+        s: The run's trainings; test PSNR is recorded per level and seed.
+    """
+    for sigma in (5.0, 15.0, 25.0, 50.0):
+        for residual in (True, False):
+            for seed in s.p.all_seeds():
+                arm = Arm(residual, False, "adam", sigma, seed)
+                _score_photos(s, s.arm(arm).network, arm, table="gain", sigma=sigma)
+
+
+def blind(s: Study) -> None:
+    """One blind network against specific ones, and a specific one at levels it never saw.
+
+    Args:
+        s: The run's trainings; the specific networks are those of `gain`.
+    """
+    for seed in s.p.all_seeds():
+        one = Arm(True, False, "adam", (0.0, 55.0), seed)
+        network = s.arm(one).network
+        for sigma in map(float, SIGMAS):
+            specific = Arm(True, False, "adam", sigma, seed)
+            _score_photos(s, s.arm(specific).network, specific, table="blind", sigma=sigma)
+            _score_photos(s, network, one, table="blind", sigma=sigma, method=verdict.BLIND)
+        for sigma in map(float, LEVELS):
+            _score_photos(s, network, one, table="mismatch", sigma=sigma, method=verdict.BLIND)
+            for level in SIGMAS:
+                arm = Arm(True, False, "adam", float(level), seed)
+                name = f"specific {level}"
+                _score_photos(s, s.arm(arm).network, arm, table="mismatch", sigma=sigma, method=name)
+
+
+def pivot(run: Run, table: str, *, metric: str = "psnr_8bit") -> pd.DataFrame:
+    """Methods by settings, mean and spread over seeds.
+
+    Args:
+        run: After the section that records the table.
+        table: Name of the table.
+        metric: What is shown.
+
+    Returns:
+        One row per method.
+    """
+    import pandas as pd
+
+    values = run.values(table=table, metric=metric, image="mean")
+    cells = values.groupby(["method", "setting"], sort=False)["value"].apply(
+        lambda group: spread(list(group))
+    )
+    frame = cells.unstack("setting")  # noqa: PD010 - groups are unique
+    frame = frame.reindex(columns=list(dict.fromkeys(values["setting"])))
+    return pd.DataFrame(frame.fillna("n/a").reset_index())
+
+
+def three(s: Study, found: Networks) -> None:
+    """DnCNN-3: one network for noise, super-resolution and JPEG.
+
+    Args:
+        s: The run's trainings.
+        found: Its networks; the authors' DnCNN-3 is scored where it is at hand.
+    """
+    restorers: list[tuple[str, nn.Module, int | None]] = [
+        (verdict.THREE, models.fast(s.three(seed).network), seed) for seed in s.p.all_seeds()
+    ]
+    if "3" in found.official:
+        restorers.append(("DnCNN-3 (official weights)", found.official["3"], None))
+    for dataset, setting, pairs in _three_pairs(s):
+        study.score(
+            s.run, lambda y: y, pairs, method="degraded", dataset=dataset, setting=setting,
+            table="three",
+        )  # fmt: skip
+        for method, network, seed in restorers:
+            study.score(
+                s.run, network, pairs, method=method, dataset=dataset, setting=setting,
+                table="three", seed=seed,
+            )  # fmt: skip
+
+
+def _three_pairs(s: Study) -> list[tuple[str, str, dict[str, tuple[Tensor, Tensor]]]]:
+    """Test pairs (degraded, clean) by set and setting."""
+    own = data.test_photos(s.p, colour=False)
+    sets = {"SR": {data.PHOTOS: own}, "JPEG": {data.PHOTOS: own}}
+    for task, names in (("SR", ("Set5", "Set14")), ("JPEG", ("classic5", "LIVE1"))):
+        for name in names:
+            layout = data.LAYOUTS[name]
+            if s.p.data_root and layout.find(s.p.data_root):
+                read = layout.read(s.p.data_root, most=2 if s.p.profile == "smoke" else 0)
+                sets[task][name] = {
+                    k: images.luma(v, "studio") if v.shape[0] == 3 else v for k, v in read.items()
+                }
+    found = [(data.PHOTOS, f"noise {sigma}", _noise_pairs(own, sigma)) for sigma in SIGMAS]
+    for name, pictures in sets["SR"].items():
+        for scale in (2, 3, 4):
+            pairs = {k: data.pictures_at_scale(v, scale)[::-1] for k, v in pictures.items()}
+            found.append((name, f"SR x{scale}", pairs))
+    for name, pictures in sets["JPEG"].items():
+        for quality in QUALITIES:
+            pairs = {k: (jpeg(v, quality), v) for k, v in pictures.items()}
+            found.append((name, f"JPEG {quality}", pairs))
+    return found
+
+
+def _noise_pairs(pictures: Mapping[str, Tensor], sigma: int) -> dict[str, tuple[Tensor, Tensor]]:
+    return {name: (data.noisy(clean, sigma), clean) for name, clean in pictures.items()}
+
+
+def jpeg(clean: Tensor, quality: int) -> Tensor:
+    """A picture after JPEG.
+
+    Args:
+        clean: (1, H, W).
+        quality: 1 to 100.
+
+    Returns:
+        (1, H, W).
+    """
+    sample = degradations.Jpeg(quality)({"clean": clean[None]}, torch.Generator())
+    return sample["degraded"][0]
+
+
+def probe(s: Study, found: Networks) -> None:
+    """How well a linear map of each layer's features gives the picture x and the noise v.
+
+    Ridge regression on half of the validation crops, R2 on the other half.
+
+    Args:
+        s: The run's trainings.
+        found: Its networks; those of the training section are probed.
+    """
+    clean = s.watched.cpu()
+    generator = torch.Generator().manual_seed(s.p.seed)
+    v = torch.randn(clean.shape, generator=generator) * (s.p.sigma / 255)
+    half = len(clean) // 2
+    for seed, trained in found.main.items():
+        network = trained.network.cpu()
+        with torch.inference_mode():
+            layers = network.activations(clean + v)  # type: ignore[operator]
+        for k, features in enumerate(layers[:-1]):
+            for name, target in (("x", clean), ("v", v)):
+                s.run.record(
+                    dataset="validation", method="linear probe", metric="r2", setting=name,
+                    value=_r2(features, target, half), seed=seed, image=f"layer {k + 1}",
+                    table="probe",
+                )  # fmt: skip
+        trained.network.to(s.device)
+
+
+def _r2(features: Tensor, target: Tensor, half: int) -> float:
+    rows = features.permute(0, 2, 3, 1).double()
+    columns = [part.reshape(-1, rows.shape[3]) for part in (rows[:half], rows[half:])]
+    ones = [torch.cat([c, torch.ones(len(c), 1, dtype=c.dtype)], 1) for c in columns]
+    wanted = [part.double().reshape(-1, 1) for part in (target[:half], target[half:])]
+    gram = ones[0].T @ ones[0]
+    ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    solution = torch.linalg.solve(gram + ridge, ones[0].T @ wanted[0])
+    residual = (ones[1] @ solution - wanted[1]).square().sum()
+    return float(1 - residual / (wanted[1] - wanted[1].mean()).square().sum())
+
+
+def timing(s: Study) -> pd.DataFrame:
+    """Seconds per picture of the paper's network on this machine, beside the published ones.
+
+    Args:
+        s: The run.
+
+    Returns:
+        One row per method, one column per side.
+    """
+    import pandas as pd
+
+    from enhancelib import published
+
+    network = models.build("dncnn", **models.dncnn.VARIANTS["S"]).to(s.device).eval()
+    rows: list[dict[str, str]] = []
+    for method, candidate in (("plain", network), ("folded, channels last", models.fast(network))):
+        row = {"method": f"DnCNN-S, {method}", "source": f"this run, {s.device.type}"}
+        for side in s.scale.timed:
+            spent = study.seconds(candidate, side)
+            row[f"{side}²"] = f"{spent:.3g}"
+            s.run.record(
+                dataset="random", method=f"DnCNN-S, {method}", metric="seconds", value=spent,
+                setting=f"side={side}", table="seconds", timed=True,
+            )  # fmt: skip
+        rows.append(row)
+    for (method, setting), group in published.load("dncnn").query("table == 'seconds'").groupby(
+        ["row", "setting"], sort=False
+    ):
+        pass
+    return pd.DataFrame(rows).fillna("n/a")
+
+
+def bundled_photos(run: Run) -> list[str]:
+    """Names of the photos that a figure may show and that every machine has.
+
+    Args:
+        run: Unused but for its slug; figures of every run show the same photos.
+
+    Returns:
+        Test photos inside scikit-image whose licence allows it.
+    """
+    return [name for name in photos.names("test", bundled=True) if photos.find(name).publishable]
