@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,3 +128,71 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
         return -math.inf, math.inf
     half = _T95[min(n - 2, len(_T95) - 1)] * stdev(differences) / math.sqrt(n)
     return fmean(differences) - half, fmean(differences) + half
+
+
+class Keeper(Protocol):
+    """What `verdicts` needs of a run."""
+
+    def values(self) -> pd.DataFrame:
+        """The numbers recorded.
+
+        Returns:
+            Rows of values.csv.
+        """
+        ...
+
+    def claim(
+        self,
+        name: str,
+        statement: str,
+        *,
+        statistic: float | Sequence[float] | None,
+        margin: float,
+        test_set: str,
+        by: str,
+    ) -> bool | None:
+        """Judge and keep one claim.
+
+        Args:
+            name: Short name.
+            statement: One sentence.
+            statistic: What `judge` takes.
+            margin: What `judge` takes.
+            test_set: What it was measured on.
+            by: One of JUDGES.
+
+        Returns:
+            The verdict.
+        """
+        ...
+
+
+def verdicts(run: Keeper, listed: Sequence[Claim]) -> pd.DataFrame:
+    """Judge every claim of a paper from the numbers of a run.
+
+    Args:
+        run: With all numbers recorded; it keeps the verdicts.
+        listed: The paper's claims.
+
+    Returns:
+        One row per claim: claim, verdict, evidence, judged by.
+    """
+    import pandas as pd
+
+    values, rows = run.values(), []
+    words = {True: "held", False: "NOT HELD", None: "not judged"}
+    for claim in listed:
+        found = claim.statistic(values)
+        holds = run.claim(
+            claim.name,
+            claim.statement,
+            statistic=found,
+            margin=claim.margin,
+            test_set=claim.test_set,
+            by=claim.by,
+        )
+        evidence = judge(found, margin=claim.margin).evidence
+        rows.append(
+            (claim.statement, words[holds], f"{evidence}; margin {claim.margin:g}", claim.by)
+        )
+    return pd.DataFrame(rows, columns=["claim", "verdict", "evidence", "judged by"])

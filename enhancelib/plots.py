@@ -181,10 +181,8 @@ def architecture(network: nn.Sequential, *, start: str, end: str) -> Figure:
         height = 0.9 / len(layers)
         for j, (text, shade) in enumerate(layers):
             bottom = 0.95 - (j + 1) * height
-            box = FancyBboxPatch(
-                (k + 0.18, bottom), 0.64, height * 0.88, boxstyle="round,pad=0.02", fc=shade, ec="none"
-            )  # fmt: skip
-            ax.add_patch(box)
+            shape = {"boxstyle": "round,pad=0.02", "fc": shade, "ec": "none"}
+            ax.add_patch(FancyBboxPatch((k + 0.18, bottom), 0.64, height * 0.88, **shape))
             ax.text(k + 0.5, bottom + height * 0.44, text, ha="center", va="center", fontsize=7)
         if count > 1:
             ax.text(k + 0.5, 1.12, f"× {count}", ha="center", fontsize=8)

@@ -128,6 +128,23 @@ def generator(seed: int, *keys: str | int, device: torch.device | str = "cpu") -
     return torch.Generator(device=device).manual_seed(derive(seed, *keys))
 
 
+def digest(*files: Path) -> str:
+    """The sha256 of some files, of their contents in the order given.
+
+    Args:
+        *files: Files to read.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
 def rank() -> int:
     """This process's number under torchrun.
 

@@ -273,7 +273,7 @@ class _Progress:
         self.stage, self.start, self.steps = stage, start, steps
         self.began = time.monotonic()
         self.every = max(1, steps // 10)
-        if start:
+        if 0 < start < steps:
             print(f"{stage}: resumed at step {start} of {steps}", flush=True)
 
     def seconds(self) -> float:
@@ -281,7 +281,8 @@ class _Progress:
 
     def show(self, done: int, history: History) -> None:
         slow = self.seconds() > 5 * (1 + done * 10 // max(1, self.steps) / 10)
-        if rt.rank() or (done != self.steps and (done % self.every or not slow)):
+        last = done == self.steps and self.seconds() > 2
+        if rt.rank() or not (last or (slow and done % self.every == 0)):
             return
         rate = (done - self.start) / max(1e-9, self.seconds())
         left = (self.steps - done) / max(1e-9, rate)

@@ -168,20 +168,13 @@ class Panel:
         show({"text/html": still, "text/plain": self.status}, raw=True)
 
     def _build(self, controls: Mapping[str, Control], title: str, note: str) -> None:
-        names = ["photo", *(_label(name, control) for name, control in controls.items())]
-        width = f"{0.9 * min(26, max(map(len, names)) + 1):.1f}ch"  # one column of labels, one of controls
-        self.controls = {name: _control(name, each, width) for name, each in controls.items()}
+        self.controls = {name: _control(name, each) for name, each in controls.items()}
         self.photo = ipywidgets.Dropdown(
-            options=list(self._loaders), description="photo", **_shape(width)
+            options=list(self._loaders), description="photo", **_shape()
         )
-        self.upload = ipywidgets.FileUpload(
-            accept="image/*",
-            multiple=False,
-            description="your own photo",
-            layout=_layout(margin=f"2px 2px 2px calc({width} + 10px)", width="auto"),
-        )
-        self._hint = ipywidgets.HTML(layout=_layout(margin="0"))
-        self._say(f"At most {self._limit} pixels a side; larger ones are reduced.")
+        self.upload = PhotoUpload(label="open your own photo …", layout=_layout(margin="4px 2px"))
+        self._hint = ipywidgets.HTML(layout=_layout(margin="0 2px 4px"))
+        self._say(f"A side of at most {self._limit} pixels; larger photos are reduced.")
         left = ipywidgets.VBox(
             [self.photo, self.upload, self._hint, *self.controls.values()],
             layout=_layout(flex="1 1 260px", max_width="440px"),
@@ -258,8 +251,12 @@ def _layout(**properties: str) -> ipywidgets.Layout:
     return ipywidgets.Layout(min_width="0", **properties)
 
 
-def _shape(label_width: str) -> dict[str, Any]:
-    return {"layout": _layout(width="auto"), "style": {"description_width": label_width}}
+def _shape() -> dict[str, Any]:
+    """Labels stand above their controls (divider.css), so that long ones cost no slider length."""
+    return {
+        "layout": _layout(width="auto", height="auto"),
+        "style": {"description_width": "100%"},
+    }
 
 
 def _label(name: str, control: Control) -> str:
@@ -267,8 +264,8 @@ def _label(name: str, control: Control) -> str:
     return f"{control.label or name}{unit}"
 
 
-def _control(name: str, control: Control, label_width: str) -> ipywidgets.ValueWidget:
-    shape = _shape(label_width) | {"description": _label(name, control), "value": control.value}
+def _control(name: str, control: Control) -> ipywidgets.ValueWidget:
+    shape = _shape() | {"description": _label(name, control), "value": control.value}
     if isinstance(control, Choice):
         return ipywidgets.Dropdown(options=control.options, **shape)
     ends = {"min": control.low, "max": control.high, "step": control.step}

@@ -8,6 +8,7 @@ fail.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -31,10 +32,16 @@ from playwright.sync_api import Page as Tab
 from enhancelib import runtime
 from tests.conftest import absent
 
-CHROMIUM_FLAGS = (
-    "--no-sandbox --disable-dev-shm-usage --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 SECONDS = 120.0  # for anything that a loaded two-core machine may take its time over
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 
@@ -85,6 +92,12 @@ class Page:
         """Remember a request that would have left this machine."""
         if not url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "blob:", "data:")):
             self.outside.append(url)
+
+    def hide_sidebar(self) -> None:
+        """Give the notebook the whole width, as a reader on a small screen does."""
+        if self.tab.locator("#jp-left-stack").is_visible():
+            self.tab.keyboard.press("Control+b")
+            self.tab.locator("#jp-left-stack").wait_for(state="hidden")
 
     def run_all(self) -> None:
         """Run > Run All Cells, again until the notebook has taken it.
@@ -161,10 +174,17 @@ class Page:
     def picture(self, side: str = "after") -> bytes:
         """The PNG that the first divider view shows "before" or "after" its divider."""
         image = self.tab.locator(f".enh-{side} img.enh-image").first
-        numbers = image.evaluate(
-            "async (image) => [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]"
+        url = image.evaluate(
+            """async (image) => {
+              const file = await (await fetch(image.src)).blob();
+              return new Promise((resolve) => {
+                const reader = new FileReader();
+                reader.onload = () => resolve(reader.result);
+                reader.readAsDataURL(file);
+              });
+            }"""
         )
-        return bytes(numbers)
+        return base64.b64decode(url.partition(",")[2])
 
     def caption(self) -> str:
         """The status line under the first divider view."""

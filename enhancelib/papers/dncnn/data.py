@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from enhancelib import datasets, degradations, images, photos, weights
+from enhancelib import datasets, degradations, images, photos, runtime, weights
 from enhancelib.datasets import Layout
 from enhancelib.papers.dncnn.settings import BLIND, SCALES, Parameters
 from enhancelib.papers.parameters import ParameterError
@@ -273,3 +273,21 @@ def pictures_at_scale(picture: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator()
     sample = degradations.Bicubic(scale)({"clean": clean[None]}, generator)
     return clean, images.clip(sample["degraded"][0])
+
+
+def inputs(p: Parameters) -> dict[str, object]:
+    """What of the user's disk a run reads, so that its results can be told apart.
+
+    Args:
+        p: The parameters.
+
+    Returns:
+        For `Run.notes`: "inputs" (set or weight file -> sha256) and "data_label".
+    """
+    found = {}
+    for name, layout in LAYOUTS.items():
+        if p.data_root and layout.find(p.data_root):
+            found[name] = runtime.digest(*layout.files(p.data_root))
+    files = official(p.weights) if p.weights else {}
+    found |= {f"weights {role}": runtime.digest(file) for role, file in files.items()}
+    return {"inputs": found, "data_label": "real" if p.data_root else ""}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from enhancelib import degradations, images, models, photos, weights
-from enhancelib.papers.dncnn import baselines, data, study, verdict
+from enhancelib import images, models, weights
+from enhancelib.papers.dncnn import baselines, data, settings, study, verdict
 from enhancelib.papers.dncnn.settings import SIGMAS
 from enhancelib.papers.dncnn.study import Arm, Study, Trained
 from enhancelib.results import select
@@ -34,8 +34,11 @@ COUNTS: Sequence[tuple[str, Mapping[str, object], int, int]] = (
         41,
     ),
 )
+SHOWN_FIELDS = (
+    "steps", "batch", "sub_batches", "patch", "optimiser", "learning_rate", "final_learning_rate",
+    "schedule", "milestones", "weight_decay", "epoch",
+)  # fmt: skip
 LEVELS = (5, 15, 25, 35, 50)
-QUALITIES = (10, 20, 30, 40)
 
 
 def architecture(run: Run) -> pd.DataFrame:
@@ -81,9 +84,34 @@ def receptive_field(network: nn.Module) -> int:
         nn.init.constant_(parameter, 1.0 if parameter.ndim == 4 else 0.0)
     x = torch.ones(1, int(network.c), side, side, dtype=torch.float64, requires_grad=True)  # type: ignore[arg-type]
     level = torch.ones(1, 1, 1, 1, dtype=torch.float64) if network.noise_map else None
-    output = probe.double().outputs(x, level)["output"]  # type: ignore[operator]
-    (gradient,) = torch.autograd.grad(output[0, 0, side // 2, side // 2], x)
+    found = probe.double().outputs(x, level)  # type: ignore[operator]
+    last = found["residual" if network.residual else "restored"]
+    (gradient,) = torch.autograd.grad(last[0, :, side // 2, side // 2].sum(), x)
     return int((gradient[0, 0].abs().sum(0) > 0).sum())
+
+
+def recipes(s: Study) -> pd.DataFrame:
+    """The recipe of this run's training section beside the published ones.
+
+    Args:
+        s: The run's trainings.
+
+    Returns:
+        One row per field that differs from a plain default, one column per recipe.
+    """
+    import pandas as pd
+
+    own = settings.main_recipe(s.p)
+    columns = {"this run": own, "paper": settings.RECIPES["paper"]}
+    columns["official code"] = settings.RECIPES["official"]
+    rows = []
+    for name in SHOWN_FIELDS:
+        cells = {}
+        for title, recipe in columns.items():
+            mark = recipe.certainty.get(name, "")
+            cells[title] = f"{getattr(recipe, name)}" + (f" [{mark}]" if mark else "")
+        rows.append({"": name, **cells})
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
@@ -222,6 +250,35 @@ def _level(setting: str) -> str:
     return f"σ = {setting.removeprefix('sigma=')}"
 
 
+def published_means(table: str) -> pd.DataFrame:
+    """The published averages of one table, without networks that came after the paper.
+
+    Args:
+        table: "set12" or "bsd68".
+
+    Returns:
+        Rows of data/published.
+    """
+    from enhancelib import published
+
+    frame = published.rows("dncnn", table=table, image="mean")
+    return frame[~frame["row"].isin(["DRUNet", "FDnCNN"])].reset_index(drop=True)
+
+
+def published_table(table: str) -> pd.DataFrame:
+    """The published averages of one table, one column per noise level.
+
+    Args:
+        table: "set12" or "bsd68".
+
+    Returns:
+        One row per method.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(_published_rows(published_means(table))).fillna("n/a")
+
+
 def parity(run: Run, published: pd.DataFrame) -> None:
     """Compare official networks on Set12 with the published averages.
 
@@ -299,7 +356,9 @@ def ablation_table(run: Run) -> pd.DataFrame:
         got = steps.dropna()
         reached = f"{spread(list(got), digits=0)} ({len(got)} of {len(steps)} seeds)"
         rows.append((method, spread(list(psnr)), reached if len(got) else "not reached"))
-    return pd.DataFrame(rows, columns=["arm", "PSNR in dB, test photos", "steps to 27 dB, validation"])
+    return pd.DataFrame(
+        rows, columns=["arm", "PSNR in dB, test photos", "steps to 27 dB, validation"]
+    )
 
 
 def gain(s: Study) -> None:
@@ -333,7 +392,9 @@ def blind(s: Study) -> None:
             for level in SIGMAS:
                 arm = Arm(True, False, "adam", float(level), seed)
                 name = f"specific {level}"
-                _score_photos(s, s.arm(arm).network, arm, table="mismatch", sigma=sigma, method=name)
+                _score_photos(
+                    s, s.arm(arm).network, arm, table="mismatch", sigma=sigma, method=name
+                )
 
 
 def pivot(run: Run, table: str, *, metric: str = "psnr_8bit") -> pd.DataFrame:
@@ -353,75 +414,9 @@ def pivot(run: Run, table: str, *, metric: str = "psnr_8bit") -> pd.DataFrame:
     cells = values.groupby(["method", "setting"], sort=False)["value"].apply(
         lambda group: spread(list(group))
     )
-    frame = cells.unstack("setting")  # noqa: PD010 - groups are unique
+    frame = cells.unstack("setting")
     frame = frame.reindex(columns=list(dict.fromkeys(values["setting"])))
     return pd.DataFrame(frame.fillna("n/a").reset_index())
-
-
-def three(s: Study, found: Networks) -> None:
-    """DnCNN-3: one network for noise, super-resolution and JPEG.
-
-    Args:
-        s: The run's trainings.
-        found: Its networks; the authors' DnCNN-3 is scored where it is at hand.
-    """
-    restorers: list[tuple[str, nn.Module, int | None]] = [
-        (verdict.THREE, models.fast(s.three(seed).network), seed) for seed in s.p.all_seeds()
-    ]
-    if "3" in found.official:
-        restorers.append(("DnCNN-3 (official weights)", found.official["3"], None))
-    for dataset, setting, pairs in _three_pairs(s):
-        study.score(
-            s.run, lambda y: y, pairs, method="degraded", dataset=dataset, setting=setting,
-            table="three",
-        )  # fmt: skip
-        for method, network, seed in restorers:
-            study.score(
-                s.run, network, pairs, method=method, dataset=dataset, setting=setting,
-                table="three", seed=seed,
-            )  # fmt: skip
-
-
-def _three_pairs(s: Study) -> list[tuple[str, str, dict[str, tuple[Tensor, Tensor]]]]:
-    """Test pairs (degraded, clean) by set and setting."""
-    own = data.test_photos(s.p, colour=False)
-    sets = {"SR": {data.PHOTOS: own}, "JPEG": {data.PHOTOS: own}}
-    for task, names in (("SR", ("Set5", "Set14")), ("JPEG", ("classic5", "LIVE1"))):
-        for name in names:
-            layout = data.LAYOUTS[name]
-            if s.p.data_root and layout.find(s.p.data_root):
-                read = layout.read(s.p.data_root, most=2 if s.p.profile == "smoke" else 0)
-                sets[task][name] = {
-                    k: images.luma(v, "studio") if v.shape[0] == 3 else v for k, v in read.items()
-                }
-    found = [(data.PHOTOS, f"noise {sigma}", _noise_pairs(own, sigma)) for sigma in SIGMAS]
-    for name, pictures in sets["SR"].items():
-        for scale in (2, 3, 4):
-            pairs = {k: data.pictures_at_scale(v, scale)[::-1] for k, v in pictures.items()}
-            found.append((name, f"SR x{scale}", pairs))
-    for name, pictures in sets["JPEG"].items():
-        for quality in QUALITIES:
-            pairs = {k: (jpeg(v, quality), v) for k, v in pictures.items()}
-            found.append((name, f"JPEG {quality}", pairs))
-    return found
-
-
-def _noise_pairs(pictures: Mapping[str, Tensor], sigma: int) -> dict[str, tuple[Tensor, Tensor]]:
-    return {name: (data.noisy(clean, sigma), clean) for name, clean in pictures.items()}
-
-
-def jpeg(clean: Tensor, quality: int) -> Tensor:
-    """A picture after JPEG.
-
-    Args:
-        clean: (1, H, W).
-        quality: 1 to 100.
-
-    Returns:
-        (1, H, W).
-    """
-    sample = degradations.Jpeg(quality)({"clean": clean[None]}, torch.Generator())
-    return sample["degraded"][0]
 
 
 def probe(s: Study, found: Networks) -> None:
@@ -474,8 +469,6 @@ def timing(s: Study) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from enhancelib import published
-
     network = models.build("dncnn", **models.dncnn.VARIANTS["S"]).to(s.device).eval()
     rows: list[dict[str, str]] = []
     for method, candidate in (("plain", network), ("folded, channels last", models.fast(network))):
@@ -488,20 +481,22 @@ def timing(s: Study) -> pd.DataFrame:
                 setting=f"side={side}", table="seconds", timed=True,
             )  # fmt: skip
         rows.append(row)
-    for (method, setting), group in published.load("dncnn").query("table == 'seconds'").groupby(
-        ["row", "setting"], sort=False
-    ):
-        pass
+    for device in ("cpu", "gpu"):
+        rows += _published_seconds(s.scale.timed, device)
     return pd.DataFrame(rows).fillna("n/a")
 
 
-def bundled_photos(run: Run) -> list[str]:
-    """Names of the photos that a figure may show and that every machine has.
+def _published_seconds(sides: Sequence[int], device: str) -> list[dict[str, str]]:
+    from enhancelib import published
 
-    Args:
-        run: Unused but for its slug; figures of every run show the same photos.
-
-    Returns:
-        Test photos inside scikit-image whose licence allows it.
-    """
-    return [name for name in photos.names("test", bundled=True) if photos.find(name).publishable]
+    frame = published.rows("dncnn", table="seconds", device=device)
+    rows = []
+    for method, group in frame.groupby("row", sort=False):
+        row = {"method": str(method), "source": f"published, {device}"}
+        row["source"] += f" [{', '.join(sorted(set(group['certainty'])))}]"
+        for setting, value in zip(group["setting"], group["value"], strict=True):
+            side = int(published.settings(setting)["size"])
+            if side in sides:
+                row[f"{side}²"] = f"{value:g}"
+        rows.append(row)
+    return rows

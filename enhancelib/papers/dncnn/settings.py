@@ -206,3 +206,17 @@ def depth(p: Parameters) -> int:
     """
     scale = SCALES[p.profile]
     return scale.main_D if scale.main_D < 17 or p.variant == "S" else 20
+
+
+def hours(profile: str, tables: str) -> float:
+    """Estimated time of a run.
+
+    Args:
+        profile: One of the profiles.
+        tables: "main" or "all".
+
+    Returns:
+        Hours, on two idle CPU cores ("smoke", "small") or one GPU ("large", "paper").
+    """
+    main = {"smoke": 0.01, "small": 0.4, "large": 0.3, "paper": 30.0}[profile]
+    return main * (2.0 if tables == "all" else 1.0)

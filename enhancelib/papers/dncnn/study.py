@@ -90,6 +90,7 @@ class Study:
     def __init__(self, run: Run, p: Parameters) -> None:
         self.run, self.p, self.scale = run, p, SCALES[p.profile]
         self.device = run.runtime.device
+        self._trained: dict[str, Trained] = {}
         self._pools: dict[tuple[str, int], datasets.PatchPool] = {}
         self.watched = data.validation(p).to(self.device)
 
@@ -166,6 +167,8 @@ class Study:
         stage: str,
         watch: Callable[[int], Mapping[str, float]] | None,
     ) -> Trained:
+        if stage in self._trained:
+            return self._trained[stage]
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         history = training.fit(
             training.supervised(
@@ -178,7 +181,7 @@ class Study:
             stage=stage,
             watch=watch,
         )
-        return Trained(network.eval(), history)
+        return self._trained.setdefault(stage, Trained(network.eval(), history))
 
     def _pool(self, recipe: Recipe, stage: str) -> datasets.PatchPool:
         variant = self.p.variant if stage.startswith("main") else "S"
@@ -244,8 +247,8 @@ def measure(
     """
     pairs = {name: (data.noisy(clean, sigma), clean) for name, clean in pictures.items()}
     return score(
-        run, restore, pairs, method=method, dataset=dataset, setting=f"sigma={sigma:g}", table=table,
-        seed=seed,
+        run, restore, pairs, method=method, dataset=dataset, setting=f"sigma={sigma:g}",
+        table=table, seed=seed,
     )  # fmt: skip
 
 
