@@ -37,15 +37,15 @@ def install() -> bool:
     natives = sorted(Path(spec.origin).parent.glob("_C*.so"))
     if not natives or _loads(natives[0]):
         return False
-    _library = torch.library.Library("torchvision", "DEF")
+    _library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS:
-        _library.define(schema)
+        _library.define(schema)  # type: ignore[no-untyped-call]
     return True
 
 
 def _loads(native: Path) -> bool:
     try:
-        torch.ops.load_library(str(native))
+        torch.ops.load_library(str(native))  # type: ignore[no-untyped-call]
     except OSError:
         return False
     return True

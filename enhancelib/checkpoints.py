@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import pickle
 import time
 import zipfile
@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
+from torch import nn
 
 from enhancelib import runtime as rt
+from enhancelib.folders import replacing
 from enhancelib.recipes import Recipe
 
 SCHEMA = 1
+_UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile),
+)
 FREE = ("certainty", "checkpoint_seconds")  # may change between a run and its continuation
 
 
@@ -163,14 +169,14 @@ class Checkpoint:
         if not self.path.exists():
             return 0, History()
         state = self._read()
-        self._insist("threads", state["threads"], self.runtime.threads)
+        self._insist("threads", state["threads"], self.runtime.threads, " (OMP_NUM_THREADS)")
         for name, value in self.recipe.items():
             self._insist(name, state["recipe"].get(name), value)
         self._insist("parts", sorted(state["parts"]), sorted(self.parts))
         for name, part in self.parts.items():
             try:
                 part.load_state_dict(state["parts"][name])
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, KeyError) as error:
                 raise TrainingError(
                     f"{self.path} does not fit {name!r} of this run ({error}); "
                     "delete that file to start the stage again"
@@ -180,21 +186,25 @@ class Checkpoint:
 
     def _read(self) -> dict[str, Any]:
         try:
-            if not zipfile.is_zipfile(self.path):  # what torch.save writes is one
-                raise ValueError("it is torn or foreign")
-            state = torch.load(self.path, map_location=self.runtime.device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            with zipfile.ZipFile(self.path) as archive:  # what torch.save writes is one
+                if archive.testzip() is not None:  # torch itself does not look at the checksums
+                    raise ValueError("its checksums are wrong")
+            # The parts move their tensors themselves; Adam's step counts must stay on the CPU.
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+                raise ValueError(f"it is no checkpoint of version {SCHEMA}")
+        except _UNREADABLE as error:
             raise TrainingError(
                 f"{self.path} cannot be read as a checkpoint ({error}); "
                 "delete that file to start the stage again"
             ) from error
         return cast(dict[str, Any], state)
 
-    def _insist(self, what: str, seen: object, wanted: object) -> None:
+    def _insist(self, what: str, seen: object, wanted: object, how: str = "") -> None:
         if seen != wanted:
             raise TrainingError(
                 f"{self.path} was made with {what}={seen}, this run has {what}={wanted}; "
-                f"use the same {what}, or delete that file to start the stage again"
+                f"use the same {what}{how}, or delete that file to start the stage again"
             )
 
     def insist_finite(self, values: Mapping[str, float], done: int) -> None:
@@ -205,7 +215,7 @@ class Checkpoint:
             done: Steps done.
 
         Raises:
-            TrainingError: If a value is not finite.
+            TrainingError: If a value is not finite, or a parameter of a network is not.
 
         Example:
             >>> import types
@@ -217,11 +227,13 @@ class Checkpoint:
         """
         for name, value in values.items():
             if not math.isfinite(value):
-                raise TrainingError(
-                    f"stage {self.stage!r}: {name} is {value} at step {done}; the last checkpoint "
-                    f"before it is kept in {self.path.parent}. Try a smaller learning rate or "
-                    "gradient clipping"
-                )
+                raise self._diverged(f"{name} is {value}", done)
+
+    def _diverged(self, what: str, done: int) -> TrainingError:
+        return TrainingError(
+            f"stage {self.stage!r}: {what} at step {done}; the last checkpoint before it is kept "
+            f"in {self.path.parent}. Try a smaller learning rate or gradient clipping"
+        )
 
     def write(self, index: int, history: History, seconds: float) -> None:
         """Replace the stage's file by the present state.
@@ -230,7 +242,26 @@ class Checkpoint:
             index: Steps done.
             history: Curves so far; its seconds are set here.
             seconds: Wall-clock seconds since this process began or resumed the stage.
+
+        Raises:
+            TrainingError: If a parameter of a network is not finite: the step after the last finite
+                loss can break it.
+            RunError: If the folder cannot be written or the disk is full.
+
+        Example:
+            >>> import types
+            >>> run = types.SimpleNamespace(folder=Path("/proc/x"), runtime=rt.setup("cpu"))
+            >>> net, recipe = nn.Linear(1, 1), Recipe(steps=1, batch=1, patch=1)
+            >>> checkpoint = Checkpoint(run, recipe, "main", {"net": net})
+            >>> checkpoint.write(1, History(), 0.0)
+            Traceback (most recent call last):
+            enhancelib.folders.RunError: /proc/x/checkpoints/main.pt cannot be written ...
+            >>> _ = nn.init.constant_(net.bias, math.nan)
+            >>> checkpoint.write(1, History(), 0.0)
+            Traceback (most recent call last):
+            enhancelib.checkpoints.TrainingError: stage 'main': net.bias is not finite at ...
         """
+        self._insist_finite_networks(index)
         history.seconds = self.spent + seconds
         if rt.rank() == 0:
             state = {
@@ -244,6 +275,13 @@ class Checkpoint:
             save_atomically(state, self.path)
         self.last = time.monotonic()
 
+    def _insist_finite_networks(self, done: int) -> None:
+        for name, part in self.parts.items():
+            if isinstance(part, nn.Module):
+                for key, parameter in part.named_parameters():
+                    if not parameter.isfinite().all():
+                        raise self._diverged(f"{name}.{key} is not finite", done)
+
 
 def save_atomically(state: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint so that a kill at any instant leaves the old file or the new one.
@@ -251,11 +289,16 @@ def save_atomically(state: Mapping[str, Any], path: Path) -> None:
     Args:
         state: Tensors and plain values.
         path: Its folder is made where absent.
+
+    Raises:
+        RunError: If the folder cannot be written or the disk is full; the old file stays.
+
+    Example:
+        >>> save_atomically({}, Path("/proc/nowhere/main.pt"))
+        Traceback (most recent call last):
+        enhancelib.folders.RunError: /proc/nowhere/main.pt cannot be written ...
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    buffer = io.BytesIO()  # on a full disk torch.save would fail with words of its own
+    torch.save(dict(state), buffer)
+    with replacing(path) as part:
+        part.write_bytes(buffer.getbuffer())

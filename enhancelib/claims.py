@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JUDGES = ("official weights", "own training", "analysis")
-# Student's t, two-sided 95 %, by degrees of freedom: three seeds are few, and the interval says so.
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-
-Statistic = "Callable[[pd.DataFrame], float | Sequence[float] | None]"
 
 
 @dataclass(frozen=True)
@@ -97,14 +94,16 @@ def judge(
     """
     if statistic is None:
         return Verdict(None, "not measured")
-    if isinstance(statistic, (int, float)):
+    if isinstance(statistic, (int, float, Real)):  # Real: NumPy's scalars
         value = float(statistic)
         if not math.isfinite(value):
             return Verdict(None, "not measured")
         return Verdict(None if smoke else value > margin, f"{value:.4g}")
+    if len(statistic) == 0 or not all(map(math.isfinite, statistic)):
+        return Verdict(None, "not measured")
     low, high = interval(statistic)
     evidence = f"mean {fmean(statistic):+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
-    evidence += f", {len(statistic)} seeds"
+    evidence += f", {len(statistic)} seed" + ("s" if len(statistic) > 1 else "")
     if smoke or low <= margin <= high:
         return Verdict(None, evidence)
     return Verdict(low > margin, evidence)
@@ -126,7 +125,10 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
     n = len(differences)
     if n < 2 or not all(math.isfinite(value) for value in differences):
         return -math.inf, math.inf
-    half = _T95[min(n - 2, len(_T95) - 1)] * stdev(differences) / math.sqrt(n)
+    from scipy.special import stdtrit
+
+    # Student's t, two-sided: three seeds are few, and the interval says so.
+    half = float(stdtrit(n - 1, 0.975)) * stdev(differences) / math.sqrt(n)
     return fmean(differences) - half, fmean(differences) + half
 
 

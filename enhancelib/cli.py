@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from enhancelib import __version__, papers, runtime
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -33,12 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         return int(given.function(given))
-    except KeyboardInterrupt:
-        print("enhancelib: interrupted; the same command goes on where it stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"enhancelib: interrupted{f'; {stop}' if stop.args else ''}", file=sys.stderr)
         return INTERRUPTED
     except _errors() as error:
         print(f"enhancelib: {error}", file=sys.stderr)
-        return FAILED if isinstance(error, RuntimeError) else REFUSED
+        return FAILED if isinstance(error, RuntimeError | OSError) else REFUSED
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -50,11 +55,16 @@ def _errors() -> tuple[type[Exception], ...]:
 
     refused = (ParameterError, ImageError, weights.WeightsError, publishing.PublishError)
     failed = (results.RunError, running.NotebookError, TrainingError)
-    return (*refused, *failed, photos.PhotosMissing, features.FeaturesMissing, _Refused)
+    missing = (photos.PhotosMissing, features.FeaturesMissing)
+    return (*refused, *failed, *missing, _Refused, _Failed, OSError)
 
 
 class _Refused(ValueError):
     """A command that cannot be carried out as given."""
+
+
+class _Failed(RuntimeError):
+    """Something that went wrong on the way."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,9 +82,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("run", help="run one paper's notebook")
     command.add_argument("slug")
-    command.add_argument("--profile", default="smoke")
+    command.add_argument("--profile", help="smoke (default), small, large or paper")
     command.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", dest="parameter")
-    command.add_argument("--out", default="", help="run folder; default: one under runs/")
+    command.add_argument("--out", help="run folder; default: one under runs/")
     command.set_defaults(function=_run)
 
     command = commands.add_parser("table", help="mean, spread and n over runs")
@@ -95,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("enhance", help="restore a photo of your own")
     command.add_argument("slug")
     command.add_argument("input", type=Path)
-    command.add_argument("-o", "--output", type=Path, required=True)
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, help="8 bits per channel; the suffix says how"
+    )
     command.add_argument("--weights", type=Path, help="default: the network in data/weights")
     command.set_defaults(function=_enhance)
     return parser
@@ -128,10 +140,9 @@ def _fetch(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     from enhancelib import running
 
-    words = _pairs(given.parameter)
-    words.setdefault("profile", given.profile)
-    if given.out:
-        words["out"] = given.out
+    own = {"profile": given.profile, "out": given.out}
+    asked = [f"{name}={value}" for name, value in own.items() if value is not None]
+    words = _pairs([*asked, *given.parameter])
     folder = running.execute(given.slug, running.parse(given.slug, words))
     print(f"{given.slug}: done, in {folder}")
     return 0
@@ -150,28 +161,63 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
 
 
 def _table(given: argparse.Namespace) -> int:
-    import pandas as pd
+    from enhancelib import tables
 
-    from enhancelib import publishing, results, tables
-
-    frames = []
-    for run in given.runs:
-        found = publishing.read_results(run)
-        values = pd.read_csv(
-            Path(run) / "values.csv", keep_default_na=False, na_values={"seed": ""}
-        )
-        values["value"] = pd.to_numeric(values["value"], errors="coerce")
-        parameters = {"profile": found["profile"], **found["parameters"]}
-        extra = {k: str(v) for k, v in parameters.items() if k not in values.columns}
-        frames.append(values.assign(run=str(run), **extra))
-    rows = results.select(pd.concat(frames), metric=given.metric, image="mean")
     by = given.by.split(",")
     try:
-        summary = tables.summary(rows, by)
+        summary = tables.summary(_rows(given.runs, given.metric, by), by)
     except KeyError as error:
         raise _Refused(str(error.args[0])) from error
     print(tables.forms(summary.round(4), note=_protocol(given.metric))[given.format], end="")
     return 0
+
+
+def _rows(runs: Sequence[str], metric: str, by: Sequence[str]) -> pd.DataFrame:
+    """The rows of one metric over runs; a number that stands in several tables counts once."""
+    import pandas as pd
+
+    from enhancelib import results
+
+    found = pd.concat(_frames(runs), ignore_index=True)
+    if metric not in set(found["metric"]):
+        names = ", ".join(dict.fromkeys(found["metric"]))
+        raise _Refused(f"no run has values of metric {metric!r}; there are {names}")
+    rows = results.select(found, metric=metric)
+    if "image" not in by:
+        rows = results.select(rows, image="mean")
+    if rows.empty:
+        raise _Refused(f"{metric!r} has no mean over images; add image to --by")
+    infinite = rows["value"].abs() == float("inf")  # PSNR of equal pictures: left out, not counted
+    rows = rows.assign(value=rows["value"].mask(infinite))
+    return rows.drop_duplicates([name for name in rows.columns if name != "table" or name in by])
+
+
+def _frames(runs: Sequence[str]) -> list[pd.DataFrame]:
+    from enhancelib import publishing
+
+    frames = []
+    for run in dict.fromkeys(runs):
+        try:
+            frames.append(_values(Path(run)))
+        except publishing.PublishError as error:
+            if len(runs) == 1:
+                raise
+            print(f"enhancelib: left out: {error}", file=sys.stderr)
+    if not frames:
+        raise _Refused("none of these runs has ended, so there is nothing to put into a table")
+    return frames
+
+
+def _values(run: Path) -> pd.DataFrame:
+    """values.csv of a run, with its parameters as further columns."""
+    from enhancelib import publishing, results
+
+    found = publishing.read_results(run)
+    folder = run.parent if run.suffix == ".json" else run
+    values = results.read_values(folder / "values.csv")
+    parameters = {"profile": found["profile"], **found["parameters"]}
+    extra = {k: str(v) for k, v in parameters.items() if k not in values.columns}
+    return values.assign(run=str(folder), **extra)
 
 
 def _protocol(metric: str) -> str:
@@ -203,15 +249,33 @@ def _enhance(given: argparse.Namespace) -> int:
     paper = papers.load(given.slug)
     if paper.enhance is None:
         raise _Refused(f"{given.slug} has no network for a photo of your own")
-    if given.output.suffix.lower() not in images.WRITABLE:
-        kinds = ", ".join(images.WRITABLE)
-        raise _Refused(
-            f"{given.output} has suffix {given.output.suffix!r}; expected one of {kinds}"
-        )
+    _insist_room(given.output, given.input)
     restored = paper.enhance(images.read(given.input), given.weights)
-    images.write(given.output, restored)
+    try:
+        images.write(given.output, restored)
+    except images.ImageError as error:
+        raise _Failed(str(error)) from error
     print(f"{given.output}: {restored.shape[2]} x {restored.shape[1]} pixels")
     return 0
+
+
+def _insist_room(output: Path, source: Path) -> None:
+    """See that the result can be written before minutes of work, and that nothing is lost by it."""
+    from enhancelib import images
+
+    if output.suffix.lower() not in images.WRITABLE:
+        kinds = ", ".join(images.WRITABLE)
+        raise _Refused(f"{output} has suffix {output.suffix!r}; expected one of {kinds}")
+    if output.is_dir():
+        raise _Refused(f"{output} is a folder; name the file to write")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise _Refused(f"{output} is the photo itself, which would be lost; name another output")
+    try:
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise _Refused(
+            f"{output.parent} cannot be written ({error.strerror}); name another folder, or make it"
+        ) from error
 
 
 if __name__ == "__main__":

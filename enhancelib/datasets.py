@@ -84,7 +84,11 @@ class Layout:
         folder = self.find(data_root)
         if folder is None:
             raise DataError(f"{self.name} is not under {str(data_root)!r}. {expected}")
-        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        found = sorted(
+            p
+            for p in folder.iterdir()
+            if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+        )
         if not found:
             raise DataError(f"{folder} holds no pictures. {expected}")
         return found
@@ -157,7 +161,8 @@ class PatchPool:
         device: Where the pixels live.
 
     Raises:
-        DataError: If there is no picture, or one is smaller than a patch.
+        DataError: If there is no picture, one is smaller than a patch, they differ in channels, or
+            size or stride is below 1.
 
     Example:
         >>> pool = PatchPool([torch.rand(3, 20, 30)], 8)
@@ -178,7 +183,7 @@ class PatchPool:
     ) -> None:
         self.size, self.stride, self.device = size, stride, torch.device(device)
         levels = [images.to_uint8(picture) for picture in pictures]
-        _insist_size(levels, size)
+        _insist_patches(levels, size, stride)
         self.pixels = torch.cat([p.flatten(1).T for p in levels]).to(self.device)
         shape = torch.tensor([p.shape[1:] for p in levels])
         self.width = shape[:, 1]
@@ -213,11 +218,23 @@ class PatchPool:
         """One patch, as it stands in its picture.
 
         Args:
-                place: Its number, from 0 to len(pool) - 1.
+            place: Its number, from 0 to len(pool) - 1.
 
         Returns:
             (C, size, size) float32 in [0, 1].
+
+        Raises:
+            DataError: If there is no such patch.
+
+        Example:
+            >>> PatchPool([torch.rand(1, 9, 9)], 8).patch(4)
+            Traceback (most recent call last):
+            enhancelib.datasets.DataError: patch 4 of a pool of 4; expected 0 to 3
         """
+        if not 0 <= place < len(self):
+            raise DataError(
+                f"patch {place} of a pool of {len(self)}; expected 0 to {len(self) - 1}"
+            )
         picture = torch.searchsorted(self.last, torch.tensor([place]), right=True)
         inside = place - self.last[picture] + self.places[picture]
         return self._cut(picture, inside, torch.tensor([0]))[0]
@@ -275,7 +292,11 @@ def check(data_root: str | Path, layouts: Sequence[Layout]) -> Mapping[str, list
     return {layout.name: layout.files(data_root) for layout in layouts}
 
 
-def _insist_size(pictures: Sequence[Tensor], size: int) -> None:
+def _insist_patches(pictures: Sequence[Tensor], size: int, stride: int) -> None:
+    if min(size, stride) < 1:
+        raise DataError(f"patches of {size} pixels at stride {stride}; expected 1 or more")
+    if len(channels := {picture.shape[0] for picture in pictures}) > 1:
+        raise DataError(f"pictures of {sorted(channels)} channels in one pool; expected one number")
     if not pictures:
         raise DataError(f"no picture to cut patches of {size} pixels from")
     for picture in pictures:

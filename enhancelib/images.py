@@ -24,6 +24,7 @@ from enhancelib.tiling import Tiling, tiled
 
 __all__ = [
     "LIMIT",
+    "WRITABLE",
     "ImageError",
     "Range",
     "Tiling",
@@ -52,6 +53,7 @@ _SAVE: dict[str, tuple[str, dict[str, Any]]] = {
     ".tif": ("TIFF", {"compression": "tiff_lzw"}),
     ".tiff": ("TIFF", {"compression": "tiff_lzw"}),
 }
+WRITABLE = tuple(_SAVE)  # suffixes
 
 
 class ImageError(ValueError):

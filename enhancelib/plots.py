@@ -27,7 +27,7 @@ _KINDS = {
 
 
 def style() -> Mapping[str, Any]:
-    """Settings of every figure, for `matplotlib.rc_context`.
+    """Settings of every figure; `figure` applies them.
 
     Returns:
         matplotlib parameters; no text is under 7 pt.
@@ -50,7 +50,7 @@ def style() -> Mapping[str, Any]:
 
 
 def figure(rows: int, columns: int, *, height: float, width: float = WIDTH) -> tuple[Figure, Any]:
-    """An empty figure in the house style, outside pyplot's global list.
+    """An empty figure, outside pyplot's global list; the house style holds from then on.
 
     Args:
         rows: Of axes.
@@ -64,9 +64,10 @@ def figure(rows: int, columns: int, *, height: float, width: float = WIDTH) -> t
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(dict(style())):
-        made = Figure(figsize=(width, height), layout="constrained")
-        return made, made.subplots(rows, columns, squeeze=False)
+    settings: dict[Any, Any] = dict(style())
+    mpl.rcParams.update(settings)  # texts added later read it too
+    made = Figure(figsize=(width, height), layout="constrained")
+    return made, made.subplots(rows, columns, squeeze=False)
 
 
 def colour(method: str, methods: Sequence[str]) -> str:
@@ -181,7 +182,7 @@ def architecture(network: nn.Sequential, *, start: str, end: str) -> Figure:
         height = 0.9 / len(layers)
         for j, (text, shade) in enumerate(layers):
             bottom = 0.95 - (j + 1) * height
-            shape = {"boxstyle": "round,pad=0.02", "fc": shade, "ec": "none"}
+            shape: dict[str, Any] = {"boxstyle": "round,pad=0.02", "fc": shade, "ec": "none"}
             ax.add_patch(FancyBboxPatch((k + 0.18, bottom), 0.64, height * 0.88, **shape))
             ax.text(k + 0.5, bottom + height * 0.44, text, ha="center", va="center", fontsize=7)
         if count > 1:

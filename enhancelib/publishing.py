@@ -58,13 +58,12 @@ def read_results(run: str | Path) -> dict[str, Any]:
             "start it again with the same command and it goes on where it stopped"
         )
     try:
-        found = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise PublishError(f"{path} is not valid JSON ({error}); rerun the notebook") from error
-    if found.get("schema") != results.SCHEMA:
-        raise PublishError(
-            f"{path} has schema {found.get('schema')}; this version reads {results.SCHEMA}"
-        )
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if schema != results.SCHEMA:
+        raise PublishError(f"{path} has schema {schema}; this version reads {results.SCHEMA}")
     return cast(dict[str, Any], found)
 
 
@@ -79,41 +78,53 @@ def publish(run: str | Path) -> Path:
 
     Raises:
         PublishError: If the tree was or is dirty, a parameter differs from the profile's (tables,
-            data_root, weights and device aside), or a file is larger than allowed.
+            data_root, weights and device aside), or a file is missing or larger than allowed.
 
     Example:
         >>> publish("/nowhere")
         Traceback (most recent call last):
         enhancelib.publishing.PublishError: /nowhere holds no results.json: the run has not ...
     """
-    source, found = Path(run), read_results(run)
+    found = read_results(run)
+    source = Path(run).parent if Path(run).suffix == ".json" else Path(run)
     _insist_clean(found)
     _insist_own_parameters(found)
-    shown = {
-        name: figure for name, figure in found["figures"].items() if _allowed(figure["photos"])
-    }
+    figures = found["figures"]
+    shown = {name: figure for name, figure in figures.items() if _allowed(figure["photos"])}
     files = ["values.csv", *_table_files(found), *(figure["file"] for figure in shown.values())]
     for name in files:
-        _insist_small(source / name)
-    label = found["notes"].get("data_label", "")
-    folder = (
-        runtime.root()
-        / "figures"
-        / found["slug"]
-        / "-".join(filter(None, [found["profile"], label]))
-    )
+        _insist_fit(source / name)
+    folder = runtime.root() / "figures" / str(found["slug"]) / _label(found)
     fresh = folder.with_name(folder.name + ".part")
-    shutil.rmtree(fresh, ignore_errors=True)
-    for name in files:
-        (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, fresh / name)
-    _copy_notebook(source / "notebook.ipynb", fresh / "notebook.ipynb")
-    results.write_text(
-        fresh / "results.json", json.dumps({**found, "figures": shown}, indent=1) + "\n"
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.replace(folder)
+    shutil.rmtree(fresh, ignore_errors=True)  # of a call that was killed
+    try:
+        for name in files:
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, fresh / name)
+        document = _notebook(source / "notebook.ipynb", pictures=len(shown) == len(figures))
+        results.write_text(fresh / "notebook.ipynb", document)
+        text = json.dumps({**found, "figures": shown}, indent=1) + "\n"
+        results.write_text(fresh / "results.json", text)
+        _replace(folder, fresh)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+def _label(found: dict[str, Any]) -> str:
+    """small, or small-real where the data were the user's."""
+    data = found["notes"].get("data_label") or ("real" if found["parameters"]["data_root"] else "")
+    return "-".join(filter(None, [found["profile"], data]))
+
+
+def _replace(folder: Path, fresh: Path) -> None:
+    """Put a folder in the place of another by two renames; what a kill leaves, git can undo."""
+    old = folder.with_name(folder.name + ".old.part")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.replace(old)
+    fresh.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _insist_clean(found: dict[str, Any]) -> None:
@@ -146,7 +157,9 @@ def _table_files(found: dict[str, Any]) -> list[str]:
     return [f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")]
 
 
-def _insist_small(path: Path) -> None:
+def _insist_fit(path: Path) -> None:
+    if not path.is_file():
+        raise PublishError(f"{path} is missing; start the run again with the same command")
     if path.suffix == ".png" and path.stat().st_size > LARGEST_PNG:
         raise PublishError(
             f"{path} has {path.stat().st_size // 1000} kB; at most {LARGEST_PNG // 1000} kB are "
@@ -154,18 +167,31 @@ def _insist_small(path: Path) -> None:
         )
 
 
-def _copy_notebook(source: Path, target: Path) -> None:
+def _notebook(path: Path, *, pictures: bool) -> str:
     """The executed notebook without pairing and widget state, which mean nothing in a copy."""
-    document = json.loads(source.read_text())
+    if not path.is_file():
+        raise PublishError(f"{path} is missing; run the notebook with `enhancelib run`")
+    document = json.loads(path.read_text(encoding="utf-8"))
     for key in ("jupytext", "widgets"):
         document["metadata"].pop(key, None)
+    if not pictures:
+        _withhold(document)
     text = json.dumps(document, indent=1) + "\n"
     if len(text) > LARGEST_NOTEBOOK:
         raise PublishError(
-            f"{source} has {len(text) // 1000} kB; at most {LARGEST_NOTEBOOK // 1000} kB are "
+            f"{path} has {len(text) // 1000} kB; at most {LARGEST_NOTEBOOK // 1000} kB are "
             "published: show smaller or fewer pictures"
         )
-    results.write_text(target, text)
+    return text
+
+
+def _withhold(document: dict[str, Any]) -> None:
+    """Take out every picture: a figure was left out, and a cell does not say which it shows."""
+    for cell in document["cells"]:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if any(kind.startswith("image/") for kind in data):
+                output["data"] = {"text/plain": "(picture left out: not all photos may be shown)"}
 
 
 def status() -> pd.DataFrame:
@@ -177,23 +203,25 @@ def status() -> pd.DataFrame:
     """
     import pandas as pd
 
-    found = [read_results(p) for p in sorted((runtime.root() / "figures").glob("*/*/results.json"))]
-    rows = [row for one in found for row in _rows(one)]
+    rows = [row for path in _published() for row in _rows(read_results(path))]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def _published() -> list[Path]:
+    found = (runtime.root() / "figures").glob("*/*/results.json")
+    return sorted(path for path in found if path.parent.suffix != ".part")
+
+
 def _rows(found: dict[str, Any]) -> list[tuple[object, ...]]:
-    label = found["notes"].get("data_label", "")
-    profile = "-".join(filter(None, [found["profile"], label]))
     commit = found["environment"]["commit"]
     tail = (found["date"], commit[:8], runtime.commits_since(commit, found["slug"]))
     rows = []
-    for by in dict.fromkeys(claim["by"] for claim in found["claims"]):
+    for by in dict.fromkeys(row["by"] for row in (*found["claims"], *found["parity"])):
         holds = [claim["holds"] for claim in found["claims"] if claim["by"] == by]
         agreed = [row["agrees"] for row in found["parity"] if row["by"] == by]
         parity = f"{sum(agreed)} of {len(agreed)} within tolerance" if agreed else "none"
         counts = [sum(h is wanted for h in holds) for wanted in (True, False, None)]
-        rows.append((found["slug"], profile, by, *counts, parity, *tail))
+        rows.append((found["slug"], _label(found), by, *counts, parity, *tail))
     return rows
 
 
@@ -205,22 +233,26 @@ def section() -> str:
     """
     frame = status()
     if frame.empty:
-        return "No results are published yet."
+        return "No results published yet."
     parts = [tables.forms(frame)["md"]]
-    for path in sorted((runtime.root() / "figures").glob("*/*/results.json")):
-        found = read_results(path)
-        parts.append(f"### {path.parent.relative_to(runtime.root())}\n")
-        marks = {True: "held", False: "**not held**", None: "not judged"}
-        for claim in found["claims"]:
-            line = f"- {marks[claim['holds']]} ({claim['by']}): {claim['statement']}"
-            parts.append(f"{line} {claim['evidence']}.")
-        for row in found["parity"]:
-            parts.append(
-                f"- parity ({row['by']}): {row['name']}: {row['ours']:.3f}, published "
-                f"{row['published']:.3f}, tolerance {row['within']:g}"
-            )
-        parts.append("")
+    for path in _published():
+        title = path.parent.relative_to(runtime.root()).as_posix()
+        parts += [f"### {title}\n", *_judged(read_results(path)), ""]
     return "\n".join(parts).strip()
+
+
+def _judged(found: dict[str, Any]) -> list[str]:
+    marks = {True: "held", False: "**not held**", None: "not judged"}
+    lines = [
+        f"- {marks[claim['holds']]} ({claim['by']}): {claim['statement']} {claim['evidence']}."
+        for claim in found["claims"]
+    ]
+    lines += [
+        f"- parity ({row['by']}): {row['name']}: {row['ours']:.3f}, published "
+        f"{row['published']:.3f}, tolerance {row['within']:g}"
+        for row in found["parity"]
+    ]
+    return lines
 
 
 def write_section(readme: Path) -> bool:
@@ -241,7 +273,7 @@ def write_section(readme: Path) -> bool:
         Traceback (most recent call last):
         enhancelib.publishing.PublishError: ... has no <!-- status:begin --> ... <!-- status:end -->
     """
-    text = readme.read_text()
+    text = readme.read_text(encoding="utf-8")
     start, end = text.find(BEGIN), text.find(END)
     if start < 0 or end < start:
         raise PublishError(f"{readme} has no {BEGIN} ... {END}")

@@ -25,7 +25,7 @@ class Recipe:
         patch: Side of the square training patches, in pixels.
         optimiser: "adam" or "sgd".
         learning_rate: Rate at step 0.
-        final_learning_rate: Rate at the last epoch ("exponential", "cosine").
+        final_learning_rate: Rate at the last epoch ("exponential", where it is above 0; "cosine").
         schedule: "constant", "exponential", "milestones" (times `decay` at each) or "cosine".
         milestones: Steps at which the rate is multiplied by `decay`.
         decay: The factor of the milestones.
@@ -42,6 +42,15 @@ class Recipe:
         log_every: Steps over which logged values are averaged.
         checkpoint_seconds: Time between two checkpoints.
         certainty: For a published recipe: field -> how sure it is (paper, memory, ...).
+
+    Raises:
+        ValueError: If a field is outside what is said above, or the batch does not divide into
+            `sub_batches`.
+
+    Example:
+        >>> Recipe(steps=100, batch=128, patch=40, optimiser="adan")
+        Traceback (most recent call last):
+        ValueError: optimiser is 'adan'; expected 'adam' or 'sgd'
     """
 
     steps: int
@@ -80,6 +89,18 @@ class Recipe:
             )
         if self.batch % self.sub_batches:
             raise ValueError(f"batch {self.batch} does not divide into {self.sub_batches} pieces")
+        lowest = 0 if self.schedule != "exponential" else math.nextafter(0, 1)
+        if not (0 < self.learning_rate < math.inf and self.final_learning_rate >= lowest):
+            raise ValueError(
+                f"learning_rate={self.learning_rate}, "
+                f"final_learning_rate={self.final_learning_rate}; expected the first above 0, the "
+                "second 0 or more, and above 0 for schedule 'exponential'"
+            )
+        if min(self.epoch, self.watch_every, self.clip, self.checkpoint_seconds) < 0:
+            raise ValueError(
+                f"epoch={self.epoch}, watch_every={self.watch_every}, clip={self.clip}, "
+                f"checkpoint_seconds={self.checkpoint_seconds}; expected 0 or more"
+            )
 
     def rate(self, index: int) -> float:
         """The learning rate of one step.

@@ -7,40 +7,49 @@ presence means that the notebook ran through.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import math
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from enhancelib import claims, runtime
+from enhancelib.folders import RunError, hold, insist_writable, replacing, write_text
+from enhancelib.tables import finite, forms, read_values, same, select
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+__all__ = [
+    "Run",
+    "RunError",
+    "finite",
+    "folder_of",
+    "insist_writable",
+    "open_run",
+    "read_values",
+    "same",
+    "select",
+    "write_text",
+]
+
 SCHEMA = 1
 PRINTED_WIDTH = 7.0  # inches: the text width at which figures are judged
 SMALLEST_TEXT = 7.0  # points at that width
+LARGEST_FIGURE = 280_000  # bytes; `publish` takes 300 kB
 COLUMNS = ("table", "dataset", "setting", "method", "metric", "image", "seed", "value", "timed")
-LOCK_SECONDS = 10.0
-
-
-class RunError(RuntimeError):
-    """A run folder cannot be used: another run holds it, or it cannot be written."""
 
 
 @dataclass
 class Run:
     """One run of one paper's notebook, and the folder that it owns.
+
+    Under torchrun only process 0 locks the folder and writes into it.
 
     Args:
         slug: The paper.
@@ -60,7 +69,7 @@ class Run:
         'results.json'
         >>> Run("dncnn", "smoke", {}, Path("/proc/nowhere"), runtime.setup("cpu"))
         Traceback (most recent call last):
-        enhancelib.results.RunError: the run folder /proc/nowhere cannot be written ...
+        enhancelib.folders.RunError: the run folder /proc/nowhere cannot be written ...
     """
 
     slug: str
@@ -68,18 +77,20 @@ class Run:
     parameters: Mapping[str, Any]
     folder: Path
     runtime: runtime.Runtime
-    tables: dict[str, str] = field(default_factory=dict)
-    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
-    parity: list[dict[str, Any]] = field(default_factory=list)
-    claims: list[dict[str, Any]] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, str] = field(init=False, default_factory=dict)
+    figures: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
+    parity: list[dict[str, Any]] = field(init=False, default_factory=list)
+    claims: list[dict[str, Any]] = field(init=False, default_factory=list)
+    notes: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take the folder, and withdraw the results of an earlier run of it."""
         self._began = time.monotonic()
         self._values: list[dict[str, Any]] = []
-        self._lock = _take(self.folder)
-        (self.folder / "results.json").unlink(missing_ok=True)
+        self._writes = runtime.rank() == 0
+        if self._writes:
+            self._lock = hold(self.folder)
+            (self.folder / "results.json").unlink(missing_ok=True)
 
     def record(
         self,
@@ -150,7 +161,8 @@ class Run:
         if path.exists():
             return json.loads(path.read_text())["value"]
         text = json.dumps({"key": key, "value": function()})
-        write_text(path, text)
+        if self._writes:
+            write_text(path, text)
         return json.loads(text)["value"]
 
     def table(self, name: str, frame: pd.DataFrame, *, note: str = "") -> pd.DataFrame:
@@ -164,10 +176,8 @@ class Run:
         Returns:
             The same frame, for the notebook to show.
         """
-        from enhancelib import tables
-
-        for suffix, text in tables.forms(frame, note=note).items():
-            write_text(self.folder / "tables" / f"{name}.{suffix}", text)
+        for suffix, text in forms(frame, note=note).items():
+            self._write(f"tables/{name}.{suffix}", text)
         self.tables[name] = f"tables/{name}.csv"
         return frame
 
@@ -198,10 +208,9 @@ class Run:
         """
         _insist_legible(name, figure)
         path = self.folder / "figures" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        figure.savefig(part, format="png", dpi=150, bbox_inches="tight", facecolor="white")
-        part.replace(path)
+        if self._writes:
+            with replacing(path) as part:
+                figure.savefig(part, format="png", dpi=150, bbox_inches="tight", facecolor="white")
         self.figures[name] = {"file": f"figures/{name}.png", "photos": list(photos)}
         return path
 
@@ -259,7 +268,7 @@ class Run:
         Returns:
             The path of results.json.
         """
-        write_text(self.folder / "values.csv", self.values().to_csv(index=False))
+        self._write("values.csv", self.values().to_csv(index=False))
         results = {
             "schema": SCHEMA,
             "slug": self.slug,
@@ -274,9 +283,12 @@ class Run:
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "seconds": round(time.monotonic() - self._began, 1),
         }
-        path = self.folder / "results.json"
-        write_text(path, json.dumps(results, indent=1) + "\n")
-        return path
+        self._write("results.json", json.dumps(_plain(results), indent=1, allow_nan=False) + "\n")
+        return self.folder / "results.json"
+
+    def _write(self, name: str, text: str) -> None:
+        if self._writes:
+            write_text(self.folder / name, text)
 
 
 def folder_of(slug: str, profile: str, parameters: Mapping[str, Any]) -> Path:
@@ -319,7 +331,7 @@ def open_run(slug: str, parameters: Any) -> Run:  # noqa: ANN401 - any paper's P
             f"parameters is a {kind}; expected the Parameters that running.check returns"
         )
     plain = asdict(parameters)
-    folder = Path(plain["out"]).resolve() if plain["out"] else None
+    folder = Path(plain["out"]).expanduser().resolve() if plain["out"] else None
     return Run(
         slug,
         plain["profile"],
@@ -329,124 +341,30 @@ def open_run(slug: str, parameters: Any) -> Run:  # noqa: ANN401 - any paper's P
     )
 
 
-def select(frame: pd.DataFrame, **where: object) -> pd.DataFrame:
-    """Rows of a values frame.
-
-    Args:
-        frame: With the columns of values.csv.
-        **where: Columns and the value (or list of values) that a row must have there.
-
-    Returns:
-        The rows, in their order.
-
-    Raises:
-        KeyError: If a name is no column.
-
-    Example:
-        >>> import pandas as pd
-        >>> select(pd.DataFrame({"method": ["a", "b"]}), method="b").index.tolist()
-        [1]
-        >>> select(pd.DataFrame({"method": ["a", "b"]}), sigma=3)
-        Traceback (most recent call last):
-        KeyError: "'sigma' is no column of values.csv; it has method"
-    """
-    for name, wanted in where.items():
-        if name not in frame.columns:
-            raise KeyError(
-                f"{name!r} is no column of values.csv; it has {', '.join(frame.columns)}"
-            )
-        frame = frame[frame[name].isin(wanted if isinstance(wanted, list) else [wanted])]
-    return frame
+def _plain(value: object) -> object:
+    """JSON has no word for nan and infinities: they become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a kill leaves the old file or the new one, never half of one.
+def _to_palette(path: Path) -> None:
+    """Store 256 colours instead of 16 million: grey pictures lose nothing, files shrink by half."""
+    from PIL import Image
 
-    Args:
-        path: Its folder is made where absent.
-        text: UTF-8.
-
-    Raises:
-        RunError: If the folder cannot be written or the disk is full.
-
-    Example:
-        >>> write_text(Path("/proc/nowhere/values.csv"), "")
-        Traceback (most recent call last):
-        enhancelib.results.RunError: /proc/nowhere/values.csv cannot be written ...
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise RunError(
-            f"{path} cannot be written ({error.strerror}); free some space or choose another "
-            "folder with out"
-        ) from error
-
-
-def insist_writable(folder: Path) -> None:
-    """See that a run folder can be made and written, before a kernel starts.
-
-    Args:
-        folder: The run folder.
-
-    Raises:
-        RunError: If it cannot.
-
-    Example:
-        >>> insist_writable(Path("/proc/nowhere"))
-        Traceback (most recent call last):
-        enhancelib.results.RunError: the run folder /proc/nowhere cannot be written ...
-    """
-    _open_lock(folder).close()
-
-
-def _open_lock(folder: Path) -> TextIO:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return (folder / ".lock").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise RunError(
-            f"the run folder {folder} cannot be written ({error.strerror}); "
-            "choose another one with out"
-        ) from error
-
-
-def _take(folder: Path) -> TextIO:
-    """Lock the folder for this process; the lock goes with the process, however it ends."""
-    lock = _open_lock(folder)
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                lock.seek(0)
-                holder = lock.read().strip() or "an unknown process"
-                lock.close()
-                raise RunError(
-                    f"{folder} is held by {holder}; wait for it, stop it, or use another folder "
-                    "with out"
-                ) from None
-            time.sleep(0.2)
-    lock.truncate(0)
-    since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    lock.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
-    lock.flush()
-    return lock
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small.save(path, format="png", optimize=True)
 
 
 def _insist_legible(name: str, figure: Figure) -> None:
     from matplotlib.text import Text
 
+    figure.draw_without_rendering()  # before that, tick labels have no text
     shrink = min(1.0, PRINTED_WIDTH / figure.get_figwidth())
     for text in cast(list[Text], figure.findobj(Text)):
         size = float(text.get_fontsize()) * shrink
@@ -455,29 +373,3 @@ def _insist_legible(name: str, figure: Figure) -> None:
                 f"figure {name!r}: {text.get_text()!r} is {size:.1f} pt at {PRINTED_WIDTH} inches; "
                 f"at least {SMALLEST_TEXT} pt is wanted: a narrower figure or larger text"
             )
-
-
-def same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
-    """Whether two runs measured the same numbers, bit for bit, times left out.
-
-    Args:
-        a: values.csv of one run.
-        b: values.csv of the other.
-
-    Returns:
-        True when all untimed rows are equal, in the same order.
-    """
-    first, second = (frame[~frame["timed"]].reset_index(drop=True) for frame in (a, b))
-    return bool(first.equals(second))
-
-
-def finite(value: float) -> bool:
-    """Whether a recorded value is a number rather than n/a.
-
-    Args:
-        value: As recorded.
-
-    Returns:
-        False for nan and infinities.
-    """
-    return math.isfinite(value)

@@ -6,20 +6,21 @@ error, on the command line and, through `check` in the cell under the parameters
 
 from __future__ import annotations
 
-import logging
+import ast
+import json
 import os
-import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from enhancelib import papers, results, runtime
+from enhancelib import folders, papers, results, runtime
 from enhancelib.papers.parameters import Common, ParameterError, checked
 
-_PLAIN = (str, int, float, bool, list, dict)
-_NOISE = re.compile(r"Kernel is running over TCP without encryption")
+_PLAIN = (str, int, float, bool, list, tuple, dict, type(None))
 _HIDDEN = {"In", "Out"}  # IPython's own lists of cells
+_PATHS = ("data_root", "weights", "out")
+_START_SECONDS = 180  # of a kernel, on a machine that starts many
 
 
 class NotebookError(RuntimeError):
@@ -47,12 +48,61 @@ def check(slug: str, scope: Mapping[str, object]) -> Any:  # noqa: ANN401 - the 
         Traceback (most recent call last):
         enhancelib.papers.parameters.ParameterError: dncnn: sigma is 'much' (text); expected ...
     """
-    given = {
+    known = _fields(slug)
+    given = {name: scope[name] for name in scope if name in known}
+    return _checked(slug, _absolute({**given, **_strays(scope, known)}))
+
+
+def _strays(scope: Mapping[str, object], known: Mapping[str, object]) -> dict[str, object]:
+    """Plain variables that are no parameters; in a kernel, only those of the cells right above.
+
+    A notebook that is run once more in the same kernel still has all variables of its later cells.
+    """
+    cells = scope.get("In")
+    above = _assigned_above(cells) if isinstance(cells, list) and cells else None
+    return {
         name: value
         for name, value in scope.items()
-        if not name.startswith("_") and name not in _HIDDEN and isinstance(value, _PLAIN)
+        if name not in known
+        and not name.startswith("_")
+        and name not in _HIDDEN
+        and isinstance(value, _PLAIN)
+        and (above is None or name in above)
     }
-    return _checked(slug, given)
+
+
+def _assigned_above(cells: Sequence[str]) -> set[str]:
+    """Names set in the parameter cells before the current one: cells that set constants only."""
+    names: set[str] = set()
+    for cell in reversed(cells[:-1]):
+        try:
+            found = [_constant(node) for node in ast.parse(cell).body]
+        except SyntaxError:
+            break
+        if "" in found:
+            break
+        names.update(found)
+    return names
+
+
+def _constant(node: ast.stmt) -> str:
+    """The name that a statement sets to a constant, or nothing; float("nan") is one too."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+    value = getattr(node, "value", None)
+    if not isinstance(target, ast.Name) or not isinstance(value, ast.expr):
+        return ""
+    used = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+    return target.id if used <= {"float"} else ""
+
+
+def _absolute(given: Mapping[str, object]) -> dict[str, object]:
+    """Paths as seen from the current folder: the kernel runs in another one."""
+    return {
+        name: str(Path(value).expanduser().resolve())
+        if name in _PATHS and isinstance(value, str) and value
+        else value
+        for name, value in given.items()
+    }
 
 
 def _checked(slug: str, given: Mapping[str, object]) -> Common:
@@ -126,10 +176,10 @@ def folder(slug: str, given: Mapping[str, object]) -> Path:
         Traceback (most recent call last):
         enhancelib.papers.parameters.ParameterError: dncnn: profile is 'huge'; expected one of ...
     """
-    parameters = checked(papers.load(slug).parameters, given, slug=slug)
-    plain = {name: getattr(parameters, name) for name in _fields(slug)}
+    parameters = checked(papers.load(slug).parameters, _absolute(given), slug=slug)
     if parameters.out:
-        return Path(parameters.out).expanduser().resolve()
+        return Path(parameters.out)
+    plain = {name: getattr(parameters, name) for name in _fields(slug)}
     return results.folder_of(slug, parameters.profile, plain)
 
 
@@ -145,20 +195,22 @@ def notebook(slug: str) -> Path:
     return runtime.data("notebooks") / f"{slug}.ipynb"
 
 
-def execute(slug: str, given: Mapping[str, object]) -> Path:
+def execute(slug: str, given: Mapping[str, object], *, source: Path | None = None) -> Path:
     """Run a paper's notebook in a kernel of its own, without a browser.
 
     Args:
         slug: The paper.
         given: Parameters that differ from the notebook's defaults.
+        source: An edited copy of the notebook; None means the stored one.
 
     Returns:
         The run folder; it holds results.json, and the executed notebook as notebook.ipynb.
 
     Raises:
         ParameterError: If a parameter is refused; no kernel was started.
-        NotebookError: If a cell failed; the message names it, and the partial notebook is kept.
-        RunError: If the run folder cannot be written.
+        NotebookError: If there is no notebook, or a cell failed or the kernel died; the message
+            names the cell, and the partial notebook is kept.
+        RunError: If the run folder cannot be written, or another run holds it.
 
     Example:
         >>> execute("dncnn", {"sigma": -1})
@@ -166,34 +218,59 @@ def execute(slug: str, given: Mapping[str, object]) -> Path:
         enhancelib.papers.parameters.ParameterError: dncnn: sigma is -1.0; expected a number ...
         >>> execute("dncnn", {"out": "/proc/nowhere"})
         Traceback (most recent call last):
-        enhancelib.results.RunError: the run folder /proc/nowhere cannot be written ...
-        >>> import tempfile
-        >>> _ = execute("dncnn", {"out": tempfile.mkdtemp(), "device": "cuda:99"})
+        enhancelib.folders.RunError: the run folder /proc/nowhere cannot be written ...
+        >>> execute("dncnn", {}, source=Path("copy.ipynb"))
         Traceback (most recent call last):
-        enhancelib.papers.parameters.ParameterError: dncnn: device is 'cuda:99', but this ...
+        enhancelib.running.NotebookError: dncnn: there is no notebook copy.ipynb
     """
+    given, source = _absolute(given), source or notebook(slug)
     where = folder(slug, given)
     _checked(slug, given)
-    results.insist_writable(where)
-    _quiet()
-    done = where / "notebook.ipynb"
-    try:
-        _papermill(
-            notebook(slug), done, {**given, "out": str(where)} if given.get("out") else given
-        )
-    except _execution_error() as error:
-        cell = getattr(error, "exec_count", None)
-        raise NotebookError(
-            f"{slug}: cell [{cell}] stopped with {error.ename}: {error.evalue}; "
-            f"the notebook up to there is {done}"
-        ) from error
+    if not source.is_file():
+        raise NotebookError(f"{slug}: there is no notebook {source}")
+    folders.insist_writable(where)
+    folders.hold(where)  # and let go: the kernel is to take it
+    done, part = where / "notebook.ipynb", where / ".notebook" / "notebook.ipynb"
+    with folders.hold(part.parent):
+        try:
+            _run(source, part, given)
+        except NotebookError as error:
+            raise NotebookError(f"{slug}: {error}; the notebook up to there is {done}") from error
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"the notebook up to there is {done}, and the same command goes on from there"
+            ) from None
+        finally:
+            _keep(part, done)
     return where
 
 
-def _papermill(source: Path, done: Path, given: Mapping[str, object]) -> None:
+def _run(source: Path, part: Path, given: Mapping[str, object]) -> None:
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        _papermill(source, part, given)
+    except PapermillExecutionError as error:
+        raise NotebookError(
+            f"cell [{error.exec_count}] stopped with {error.ename}: {error.evalue}"
+        ) from error
+    except RuntimeError as error:
+        raise NotebookError(
+            f"the kernel stopped {_place(part)} ({error}); the machine may be short of memory"
+        ) from error
+    except OSError as error:
+        raise folders.RunError(
+            f"{error.filename or part} failed ({error.strerror}); free some space, and the same "
+            "command goes on from there"
+        ) from error
+
+
+def _papermill(
+    source: Path, part: Path, given: Mapping[str, object], *, again: bool = True
+) -> None:
     import papermill
 
-    part = done.with_name("notebook.part.ipynb")
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of the debugger's
     try:
         papermill.execute_notebook(
             str(source),
@@ -202,24 +279,30 @@ def _papermill(source: Path, done: Path, given: Mapping[str, object]) -> None:
             kernel_name="python3",
             cwd=str(runtime.root()),
             progress_bar=sys.stderr.isatty(),
-            log_output=True,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             autosave_cell_every=30,
+            start_timeout=_START_SECONDS,
+            # the kernel's own log: a warning about loopback at its start, a trace at Ctrl-C
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
-    finally:
-        if part.exists():
-            part.replace(done)
+    except RuntimeError as error:
+        # two kernels that start at once may choose the same port: papermill issue 511
+        if not again or "before replying" not in str(error):
+            raise
+        _papermill(source, part, given, again=False)
 
 
-def _execution_error() -> type[Any]:
-    from papermill.exceptions import PapermillExecutionError
+def _place(part: Path) -> str:
+    cells = json.loads(part.read_text(encoding="utf-8"))["cells"]
+    counts = [cell.get("execution_count") or 0 for cell in cells]
+    return f"in cell [{max(counts)}]" if any(counts) else "before the first cell"
 
-    return cast(type[Any], PapermillExecutionError)
 
-
-def _quiet() -> None:
-    """Leave one line out of the log: the kernel's warning about loopback without encryption."""
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    for name in ("papermill", "traitlets"):
-        logging.getLogger(name).addFilter(lambda record: not _NOISE.search(record.getMessage()))
+def _keep(part: Path, done: Path) -> None:
+    """Put the executed notebook in its place, unless a full disk left half of it."""
+    try:
+        json.loads(part.read_text(encoding="utf-8"))
+        part.replace(done)
+    except (OSError, ValueError):
+        part.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -83,9 +84,9 @@ def setup(device: str = "auto", *, threads: int = 0, precision: str = "fp32") ->
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
         raise ValueError(f"device is {name!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    kind, _, index = name.partition(":")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices; "

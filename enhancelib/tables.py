@@ -1,15 +1,32 @@
-"""Tables as people read them: a frame in csv, Markdown and LaTeX, and summaries over seeds."""
+"""Tables: values.csv as runs keep it, and what people read: csv, Markdown, LaTeX, summaries."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "σ": r"$\sigma$"}
+_LATEX = {
+    **{sign: "\\" + sign for sign in "&%_#${}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "→": r"$\to$",
+    "σ": r"$\sigma$",
+}
 
 
 def forms(frame: pd.DataFrame, *, note: str = "") -> Mapping[str, str]:
@@ -36,7 +53,7 @@ def forms(frame: pd.DataFrame, *, note: str = "") -> Mapping[str, str]:
     return {
         "csv": flat.to_csv(index=False),
         "md": _markdown(head, body) + (f"\n{note}\n" if note else ""),
-        "tex": _latex(head, body) + (f"% {note}\n" if note else ""),
+        "tex": _latex(head, body) + "".join(f"% {line}\n" for line in note.splitlines()),
     }
 
 
@@ -92,15 +109,90 @@ def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return groups.agg(["mean", "std", "count"]).rename(columns={"count": "n"}).reset_index()
 
 
+def read_values(path: Path) -> pd.DataFrame:
+    """The long table of a run, as it was recorded.
+
+    Args:
+        path: values.csv of a run folder.
+
+    Returns:
+        Its rows; every number has the very bits that were written.
+    """
+    import pandas as pd
+
+    return pd.read_csv(
+        path,
+        float_precision="round_trip",
+        keep_default_na=False,  # a picture may be called "nan"
+        na_values={"seed": "", "value": ""},
+    )
+
+
+def select(frame: pd.DataFrame, **where: object) -> pd.DataFrame:
+    """Rows of a values frame.
+
+    Args:
+        frame: With the columns of values.csv.
+        **where: Columns and the value (or list of values) that a row must have there.
+
+    Returns:
+        The rows, in their order.
+
+    Raises:
+        KeyError: If a name is no column.
+
+    Example:
+        >>> import pandas as pd
+        >>> select(pd.DataFrame({"method": ["a", "b"]}), method="b").index.tolist()
+        [1]
+        >>> select(pd.DataFrame({"method": ["a", "b"]}), sigma=3)
+        Traceback (most recent call last):
+        KeyError: "'sigma' is no column of values.csv; it has method"
+    """
+    for name, wanted in where.items():
+        if name not in frame.columns:
+            raise KeyError(
+                f"{name!r} is no column of values.csv; it has {', '.join(frame.columns)}"
+            )
+        frame = frame[frame[name].isin(wanted if isinstance(wanted, list) else [wanted])]
+    return frame
+
+
+def same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    """Whether two runs measured the same numbers, bit for bit, times left out.
+
+    Args:
+        a: values.csv of one run.
+        b: values.csv of the other.
+
+    Returns:
+        True when all untimed rows are equal, in the same order.
+    """
+    first, second = (frame[~frame["timed"]].reset_index(drop=True) for frame in (a, b))
+    return bool(first.equals(second))
+
+
+def finite(value: float) -> bool:
+    """Whether a recorded value is a number rather than n/a.
+
+    Args:
+        value: As recorded.
+
+    Returns:
+        False for nan and infinities.
+    """
+    return math.isfinite(value)
+
+
 def _name(column: object) -> str:
     parts = column if isinstance(column, tuple) else (column,)
     return " ".join(str(part) for part in parts if str(part))
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "n/a" if math.isnan(value) else f"{value:.6g}"
-    return "n/a" if value is None else str(value)
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return "n/a" if math.isnan(value) else f"{float(value):.6g}"
+    return "n/a" if value is None or str(value) == "<NA>" else " ".join(str(value).split("\n"))
 
 
 def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ on several processes; gradients are averaged before every optimiser step (plain 
 from __future__ import annotations
 
 import importlib
-import os
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +22,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
 
+from enhancelib import parallel
 from enhancelib import runtime as rt
 from enhancelib.checkpoints import Checkpoint, History, Keeper, Parts, Stateful, TrainingError
 from enhancelib.recipes import Recipe, optimiser
@@ -72,7 +72,20 @@ def supervised(
 
     Returns:
         The step for `fit`; it reports "loss" and every term.
+
+    Raises:
+        ValueError: If `sub_batches` is below 1 or `clip` negative; from the step, if a batch does
+            not divide into its pieces.
+
+    Example:
+        >>> supervised(lambda sample: (sample["output"].mean(), {}), rt.setup("cpu"), clip=-1.0)
+        Traceback (most recent call last):
+        ValueError: sub_batches is 1, clip -1.0; expected 1 or more, and 0.0 (off) or more
     """
+    if sub_batches < 1 or not clip >= 0:
+        raise ValueError(
+            f"sub_batches is {sub_batches}, clip {clip}; expected 1 or more, and 0.0 (off) or more"
+        )
 
     def step(parts: Parts, sample: Sample, generator: torch.Generator) -> Values:
         network, update = cast(nn.Module, parts["network"]), _optimiser(parts["optimiser"])
@@ -82,13 +95,13 @@ def supervised(
         for piece in _pieces(sample, sub_batches):
             with runtime.autocast():
                 output = network(*(piece[name] for name in inputs))
-            total, values = objective({**piece, "output": output.float()})
+            if output.dtype == torch.bfloat16:  # of autocast; losses are computed in float32
+                output = output.float()
+            total, values = objective({**piece, "output": output})
             (total / sub_batches).backward()  # type: ignore[no-untyped-call]
             for name, value in {"loss": total, **values}.items():
                 logged[name] = logged.get(name, 0.0) + value.detach() / sub_batches
-        if clip:
-            nn.utils.clip_grad_norm_(network.parameters(), clip)
-        update.step()
+        _step(update, clip)
         return logged
 
     return step
@@ -169,7 +182,8 @@ def fit(
     Args:
         step: Updates the parts on one sample and reports values.
         parts: All that has a state; changed in place.
-        batches: (step number, generator) -> sample; the generator is fresh for every step.
+        batches: (step number, generator) -> sample; the generator is fresh for every step. Under
+            torchrun the items divide among the processes.
         recipe: Steps, learning rates, seeds and intervals.
         run: Its folder receives `checkpoints/<stage>.pt`.
         stage: Name of this training within the run; stages follow one another.
@@ -180,16 +194,16 @@ def fit(
         The curves of the whole training, restarts included.
 
     Raises:
-        TrainingError: If a value is not finite (the last good checkpoint stays), or the checkpoint
-            was made by another recipe, other parts, or another number of threads.
+        TrainingError: If a value or a parameter is not finite (the last good checkpoint stays), or
+            the checkpoint was made by another recipe, other parts, or another number of threads.
 
     Example:
         >>> import pathlib, tempfile, types
         >>> net = nn.Linear(1, 1); recipe = Recipe(steps=2, batch=1, patch=1)
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> run = types.SimpleNamespace(folder=folder, runtime=rt.setup("cpu"))
-        >>> fit(lambda *_: {"loss": 1.0}, {"net": net}, lambda i, g: {}, recipe, run).steps
-        [1.0]
+        >>> fit(lambda *_: {"loss": 1.0}, {"net": net}, lambda i, g: {}, recipe, run).values
+        {'loss': [1.0]}
         >>> nan = float("nan")
         >>> fit(lambda *_: {"loss": nan}, {"net": net}, lambda i, g: {}, recipe, run, stage="b")
         Traceback (most recent call last):
@@ -197,7 +211,8 @@ def fit(
     """
     checkpoint = Checkpoint(run, recipe, stage, parts)
     index, history = checkpoint.resume()
-    with _averaging(parts):
+    networks = [part for part in parts.values() if isinstance(part, nn.Module)]
+    with parallel.averaging(networks, _optimisers(parts)):
         _loop(step, parts, batches, recipe, checkpoint, (index, history), watch)
     return history
 
@@ -212,17 +227,18 @@ def _loop(
     watch: Callable[[int], Mapping[str, float]] | None,
 ) -> None:
     start, history = state
-    window: dict[str, list[Tensor | float]] = {}
+    window: dict[str, list[Tensor]] = {}
     progress = _Progress(checkpoint.stage, start, recipe.steps)
     for index in range(start, recipe.steps):
         done = index + 1
         _set_rate(parts, recipe.rate(index))
         generator = rt.generator(recipe.seed, checkpoint.stage, index)
-        sample = _share(batches(index, generator))
+        sample = parallel.share(batches(index, generator))
         for name, value in step(parts, sample, generator).items():
-            window.setdefault(name, []).append(value)
+            window.setdefault(name, []).append(torch.as_tensor(value).detach())
         if done % recipe.log_every == 0 or done == recipe.steps:
             means = {name: _mean(values) for name, values in window.items()}
+            means = parallel.mean(means, checkpoint.runtime.device)
             checkpoint.insist_finite(means, done)
             history.add(done, means)
             window = {}
@@ -239,17 +255,28 @@ def _loop(
 def _pieces(sample: Sample, count: int) -> list[Sample]:
     if count == 1:
         return [sample]
-    size = len(next(iter(sample.values()))) // count
-    return [
-        {name: value[k * size : (k + 1) * size] for name, value in sample.items()}
-        for k in range(count)
-    ]
+    parallel.insist_divides(sample, count, "pieces (sub_batches)")
+    pieces = {name: value.chunk(count) for name, value in sample.items()}
+    return [{name: piece[k] for name, piece in pieces.items()} for k in range(count)]
 
 
-def _mean(values: Sequence[Tensor | float]) -> float:
-    return float(
-        torch.stack([torch.as_tensor(v, dtype=torch.float64).cpu() for v in values]).mean()
-    )
+def _mean(values: Sequence[Tensor]) -> float:
+    return float(torch.stack([value.double().cpu() for value in values]).mean())
+
+
+def _step(update: torch.optim.Optimizer, largest: float) -> None:
+    """One optimiser step; hooks run in their order, so clipping sees the averaged gradients."""
+    if not largest:
+        update.step()
+        return
+    parameters = [p for group in update.param_groups for p in group["params"]]
+
+    def clip(*_: object) -> None:
+        nn.utils.clip_grad_norm_(parameters, largest)
+
+    clipping = update.register_step_pre_hook(clip)
+    update.step()
+    clipping.remove()
 
 
 def _optimiser(part: Stateful) -> torch.optim.Optimizer:
@@ -272,8 +299,8 @@ class _Progress:
     def __init__(self, stage: str, start: int, steps: int) -> None:
         self.stage, self.start, self.steps = stage, start, steps
         self.began = time.monotonic()
-        self.every = max(1, steps // 10)
-        if 0 < start < steps:
+        self.every = max(1, math.ceil(steps / 10))
+        if 0 < start < steps and rt.rank() == 0:
             print(f"{stage}: resumed at step {start} of {steps}", flush=True)
 
     def seconds(self) -> float:
@@ -293,36 +320,6 @@ class _Progress:
         )
 
 
-def _share(sample: Sample) -> Sample:
-    """This process's part of a sample: every process draws the whole, so the sum is the same."""
-    world, rank = rt.world(), rt.rank()
-    if world == 1:
-        return sample
-    return {name: value[rank::world] for name, value in sample.items()}
-
-
-class _averaging:
-    """While it lasts, gradients are averaged over the processes before every optimiser step."""
-
-    def __init__(self, parts: Parts) -> None:
-        self.optimisers = _optimisers(parts) if rt.world() > 1 else []
-
-    def __enter__(self) -> None:
-        self.handles = [u.register_step_pre_hook(self._average) for u in self.optimisers]
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-    @staticmethod
-    def _average(update: torch.optim.Optimizer, *_: object) -> None:
-        for group in update.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    dist.all_reduce(parameter.grad)
-                    parameter.grad /= rt.world()
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Call `package.module:function` with keyword arguments, on every process of torchrun.
 
@@ -330,29 +327,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The target, then `key=value` words (values stay text); None takes sys.argv.
 
     Raises:
-        SystemExit: If the target is not of this form.
+        SystemExit: If the words are not of this form.
 
     Example:
         >>> main(["platform"])
         Traceback (most recent call last):
         SystemExit: expected package.module:function key=value ..., got 'platform'
     """
-    target, *words = arguments if arguments is not None else sys.argv[1:] or [""]
+    words = list(arguments if arguments is not None else sys.argv[1:])
+    target, given = (words or [""])[0], [word.partition("=") for word in words[1:]]
     module, _, name = target.partition(":")
-    if not name:
-        raise SystemExit(f"expected package.module:function key=value ..., got {target!r}")
+    if not name or not all(key and equals for key, equals, _ in given):
+        seen = " ".join(words)
+        raise SystemExit(f"expected package.module:function key=value ..., got {seen!r}")
     function = getattr(importlib.import_module(module), name)
-    pairs = dict(word.split("=", 1) for word in words)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    pairs = {key: value for key, _, value in given}
+    with parallel.joined():
         function(**pairs)
-        return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    try:
-        function(**pairs)
-    finally:
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -66,10 +66,10 @@ import inspect
 
 from IPython.display import Code, display
 
-from enhancelib import claims, metrics, models, results, runtime, training, widgets
+from enhancelib import claims, metrics, results, runtime, training, widgets
 from enhancelib.degradations import GaussianNoise
 from enhancelib.losses import pixel
-from enhancelib.papers.dncnn import PAPER, data, explore, figures, sections, three, verdict
+from enhancelib.papers.dncnn import PAPER, data, explore, figures, sections, three
 from enhancelib.papers.dncnn.study import Study
 
 run = results.open_run("dncnn", p)
@@ -259,9 +259,9 @@ panel = widgets.Panel(
     pictures=explore.pictures(p),
     title="Noise, removed while you watch",
     labels=("noisy", "restored"),
+    note="Grey networks restore the three channels one by one.",
 )
-display(panel)
-print(panel.wait())
+panel
 
 # %% [markdown]
 # ## Verdict
@@ -280,6 +280,6 @@ print(f"profile {p.profile}: results in {run.finish().parent}")
 #
 # What the paper leaves open, and how we chose: the constant of batch normalisation is $10^{-4}$ (released code); its running moments use momentum 0.1, where the release keeps those of the last mini-batch only, because single batches made evaluation jump; noise is not clipped (released code).
 #
-# Where we depart at `smoke`, `small` and `large`: networks are narrower or shallower, trained for hundreds to thousands of steps instead of 80,000; Adam's rate drops once, at four fifths of the steps; residual networks start with their last layer scaled by 0.1; photos of the bank stand in for BSD unless `data_root` is given; the ablation's networks of the gain and blind sections have no batch normalisation, so that its running moments cannot blur the comparison. Profile `paper` follows the article's recipe, and `recipe="official"` the release.
+# Where we depart at `smoke`, `small` and `large`: networks are narrower or shallower, trained for hundreds to thousands of steps instead of 80,000; Adam's rate drops once, at four fifths of the steps; SGD's gradients are clipped to norm 1, without which the arms that have no batch normalisation diverge; residual networks start with their last layer scaled by 0.1; photos of the bank stand in for BSD unless `data_root` is given; the ablation's networks of the gain and blind sections have no batch normalisation, so that its running moments cannot blur the comparison. Profile `paper` follows the article's recipe, and `recipe="official"` the release.
 #
 # Why our numbers differ from the paper's at these profiles: less training, smaller networks, other pictures. Why they should not differ in direction: the claims do not speak of size.

@@ -18,14 +18,14 @@ PACKAGE = Path(enhancelib.__file__).parent
 # arises; it may not import from above. Names are those directly under enhancelib.
 LEVELS = (
     ("_compat",),
-    ("runtime",),
+    ("runtime", "folders"),
     ("images", "decoding", "tiling", "pickles", "packages"),
     ("photos",),
     ("degradations",),
     ("datasets",),
     ("filters", "features", "weights", "models", "losses"),
     ("sources", "fetching"),
-    ("recipes", "checkpoints", "training"),
+    ("recipes", "checkpoints", "parallel", "training"),
     ("similarity", "metrics"),
     ("published", "claims", "tables", "results"),
     ("plots",),

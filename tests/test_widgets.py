@@ -263,6 +263,7 @@ def test_close_leaves_nothing() -> None:
     assert watch() is None
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_worker_survives_a_job_that_dies() -> None:
     worker, seen = Newest(), []
 

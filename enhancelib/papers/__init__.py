@@ -34,8 +34,9 @@ class Paper:
         check: Checks what the parameters point to (data sets, weights) before any work starts.
         claims: What the verdict judges.
         hours: (profile, tables) -> estimated hours.
-        enhance: Restores a user's photo: (image (3, H, W), weights file or "") -> (3, H, W), or
-            None where the paper has no such network.
+        enhance: Restores a user's photo: (image (3, H, W), weights file or None for the paper's
+            own) -> (3, H, W), or (1, H, W) where the photo is grey; None where the paper has no
+            such network.
     """
 
     slug: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -106,14 +107,15 @@ def checked(kind: type[P], given: Mapping[str, object], *, slug: str) -> P:
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             accepted = ", ".join(fields)
             raise ParameterError(f"{slug} has no parameter {name!r}{hint}; it takes {accepted}")
-    values = {name: _value(slug, fields[name], value) for name, value in given.items()}
+    values: dict[str, Any] = {n: _value(slug, fields[n], value) for n, value in given.items()}
     return kind(**values)
 
 
 def _value(slug: str, field: dataclasses.Field[Any], value: object) -> object:
     wanted = str(field.type)
     if wanted == "float" and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        with contextlib.suppress(OverflowError):  # then it stays a whole number, and is refused
+            value = float(value)
     if type(value).__name__ != wanted:
         seen = f"{value!r} ({_KINDS.get(type(value).__name__, type(value).__name__)})"
         raise ParameterError(f"{slug}: {field.name} is {seen}; expected {_expected(field)}")
@@ -127,7 +129,7 @@ def _accepted(field: dataclasses.Field[Any], value: object) -> bool:
         return value in choices
     if isinstance(value, (int, float)):
         low, high = field.metadata["low"], field.metadata["high"]
-        return cast(bool, math.isfinite(value) and low <= value <= high)
+        return cast(bool, low <= value <= high and abs(value) < math.inf)
     return True
 
 

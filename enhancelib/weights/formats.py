@@ -186,8 +186,12 @@ def _plain(node: Any) -> bool:  # noqa: ANN401 - h5py has no types
 def _old_mat(path: Path) -> dict[str, Tensor]:
     """MATLAB 5 to 7: structs are records of shape (1, 1), cells are arrays of objects."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
-    content = {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
+    try:
+        content = {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
+    except MatReadError as error:  # an Exception of its own kind
+        raise WeightsError(f"truncated or no .mat file ({_first_line(error)})") from error
     if "net" not in content:
         return {name: _tensor(value) for name, value in content.items()}
     layers = []

@@ -157,10 +157,15 @@ function render({ model, el }) {
     model.save_changes();
   }));
 
+  const onZoom = () => {
+    showSize();
+    view.scrollTo((view.scrollWidth - view.clientWidth) / 2,
+      (view.scrollHeight - view.clientHeight) / 2);
+  };
   const onPosition = () => { position = model.get("position"); showPosition(); };
   const onLabels = () => { showText(); showPosition(); };
   const listeners = {
-    "change:before": showPictures, "change:after": showPictures, "change:zoom": showSize,
+    "change:before": showPictures, "change:after": showPictures, "change:zoom": onZoom,
     "change:position": onPosition, "change:labels": onLabels, "change:caption": showText,
     "change:problem": showText, "change:busy": showText,
   };

@@ -67,11 +67,17 @@ class Lab:
         page = Page(context.new_page(), copy, self.screenshots)
         page.tab.on("request", lambda request: page.note(request.url))
         page.tab.set_default_timeout(60_000)
-        asked = page.tab.locator(".jp-Dialog", has_text="Select Kernel")
-        page.tab.add_locator_handler(asked, lambda: asked.locator(".jp-mod-accept").click())
         page.tab.goto(f"http://127.0.0.1:{self.port}/lab/tree/{copy.name}?reset")
         page.tab.wait_for_selector(".jp-Notebook .jp-Cell")
+        _until(lambda: self._connected(copy.name))
         return page
+
+    def _connected(self, notebook: str) -> bool:
+        """Whether the page has its kernel: before that JupyterLab asks which one is meant."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/sessions", timeout=20) as it:
+            sessions = json.load(it)
+        kernels = [one["kernel"] for one in sessions if one["path"] == notebook]
+        return any(k["connections"] and k["execution_state"] == "idle" for k in kernels)
 
     def _set(self, plugin: str, values: dict[str, Any]) -> None:
         file = self.settings / f"{plugin}.jupyterlab-settings"
@@ -102,8 +108,8 @@ class Page:
     def run_all(self) -> None:
         """Run > Run All Cells, again until the notebook has taken it.
 
-        While the kernel is still connecting JupyterLab asks which kernel is meant, or marks the
-        cells as waiting and then forgets them without a word.
+        While the kernel is still connecting, JupyterLab marks the cells as waiting and then forgets
+        them without a word.
         """
         self.tab.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
         for _ in range(10):
@@ -195,8 +201,14 @@ class Page:
         _until(lambda: read() != before, seconds)
         return read()
 
-    def screenshot(self, name: str) -> Path:
-        """A picture of the window, kept under runs/browser/, its path printed."""
+    def screenshot(self, name: str, *, top: str = "") -> Path:
+        """A picture of the window, kept under runs/browser/, its path printed.
+
+        `top` is the selector of what shall stand at the upper edge.
+        """
+        if top:
+            self.tab.locator(top).first.evaluate("(e) => e.scrollIntoView({ block: 'start' })")
+            self.tab.mouse.move(0, 0)
         self.screenshots.mkdir(parents=True, exist_ok=True)
         path = self.screenshots / f"{name}.png"
         self.tab.screenshot(path=path)

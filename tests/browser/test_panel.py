@@ -103,7 +103,7 @@ def test_slider_moves_by_keyboard_and_another_picture_comes(page: Page) -> None:
     assert page.values()[SIGMA] == f"{float(shown) + 1.5:.1f}"
     assert page.picture("before") == before
     assert page.caption().startswith("PSNR ")
-    page.screenshot(f"panel-{theme(page)}")
+    page.screenshot(f"panel-{theme(page)}", top=".enh-panel")
 
 
 def test_divider_moves_by_keyboard_and_by_mouse(page: Page) -> None:
@@ -142,7 +142,13 @@ def test_zoom_shows_square_pixels_inside_its_own_frame(page: Page) -> None:
         sizes[zoom] = image.evaluate("(i) => [i.width, getComputedStyle(i).imageRendering]")
         if zoom == "4:1":
             assert view.evaluate("(v) => v.scrollWidth > v.clientWidth")
-            page.screenshot(f"panel-zoomed-{theme(page)}")
+            label = page.tab.locator(".enh-after .enh-label").bounding_box()
+            frame = view.bounding_box()
+            assert label
+            assert frame
+            assert frame["x"] <= label["x"] <= frame["x"] + frame["width"] - label["width"]
+            assert frame["y"] <= label["y"] <= frame["y"] + frame["height"] - label["height"]
+            page.screenshot(f"panel-zoomed-{theme(page)}", top=".enh-panel")
     assert sizes["1:1"] == [256, "auto"]
     assert sizes["2:1"] == sizes["Fit"] == [512, "pixelated"]
     assert sizes["4:1"] == [1024, "pixelated"]
@@ -204,7 +210,7 @@ def test_own_photo_above_the_servers_message_limit(page: Page, tmp_path: Path) -
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
     page.tab.locator(".enh-upload input").set_input_files(tmp_path / "bad.jpg")
     page.tab.wait_for_selector('.enh-problem:has-text("Not loaded: bad.jpg")')
-    page.screenshot(f"panel-upload-{theme(page)}")
+    page.screenshot(f"panel-upload-{theme(page)}", top=".enh-panel")
 
 
 def test_the_still_gives_way_to_the_live_view(page: Page) -> None:

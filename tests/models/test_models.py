@@ -8,6 +8,7 @@ from skimage import data
 from torch import Tensor, nn
 
 from enhancelib import models
+from enhancelib.models import inference
 
 
 def photo() -> Tensor:
@@ -19,7 +20,7 @@ def photo() -> Tensor:
 def trained(**options: object) -> nn.Module:
     """A small network whose running moments and affine parameters are far from 0 and 1."""
     network = models.build(
-        "dncnn", D=6, width=16, generator=torch.Generator().manual_seed(0), **options
+        "dncnn", **{"D": 6, "width": 16, "generator": torch.Generator().manual_seed(0), **options}
     )
     generator = torch.Generator().manual_seed(1)
     for module in network.modules():
@@ -42,6 +43,38 @@ def test_values_are_those_of_the_plain_network(turn: object) -> None:
     plain = network(y)
     assert float((plain - y).abs().max()) > 0.1  # it does something
     torch.testing.assert_close(turn(network)(y), plain, atol=1e-5, rtol=0)  # type: ignore[operator]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("shape", "D"), [((2, 1, 200, 301), 6), ((1, 1, 50, 4100), 20), ((1, 1, 1, 70_000), 6)]
+)
+def test_large_pictures_run_in_strips_with_the_same_values(shape: tuple[int, ...], D: int) -> None:
+    # the second one has strips of 8 rows, fewer than 20 layers hold back; the third has one row
+    assert shape[0] * shape[2] * shape[3] > 2 * inference.STRIP
+    network = trained(D=D)
+    y = torch.rand(shape, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(models.fast(network)(y), network(y), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(2, 2, 3, padding=2, dilation=2),
+        nn.Conv2d(2, 2, 3, padding=1, stride=2),
+        nn.Conv2d(2, 2, 3),
+        nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(2, 2, 3, padding=1, groups=2),
+        nn.Sequential(nn.Conv2d(2, 2, 5, padding=2), nn.ReLU(), nn.Conv2d(2, 2, 1)),
+        nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.InstanceNorm2d(2)),
+    ],
+    ids=["dilated", "strided", "valid", "reflect", "grouped", "sizes", "norm"],
+)
+def test_other_stacks_keep_their_values(layer: nn.Module) -> None:
+    stack = nn.Sequential(layer, nn.ReLU()).eval()
+    x = torch.rand(1, 2, 331, 201, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(models.fast(stack)(x), stack(x), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

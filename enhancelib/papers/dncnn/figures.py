@@ -14,6 +14,7 @@ from enhancelib.papers.dncnn.settings import SCALES, Parameters
 from enhancelib.results import Run, select
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from enhancelib.papers.dncnn.study import Arm, Study, Trained
@@ -176,7 +177,7 @@ def against_level(run: Run) -> Figure:
     return made
 
 
-def _gains(ax: object, run: Run) -> None:
+def _gains(ax: Axes, run: Run) -> None:
     values = run.values()
     levels = [5.0, 15.0, 25.0, 50.0]
     found = [
@@ -186,9 +187,9 @@ def _gains(ax: object, run: Run) -> None:
         or [float("nan")]
         for s in levels
     ]
-    seeds = [list(run) for run in zip(*found, strict=True)]
+    seeds = [list(one) for one in zip(*found, strict=True)]
     plots.lines(
-        ax, {"residual - direct": (levels, seeds)},  # type: ignore[arg-type]
+        ax, {"residual - direct": (levels, seeds)},
         x="noise level σ", y="gain in PSNR, dB",
     )  # fmt: skip
 
@@ -232,8 +233,8 @@ def denoised(s: Study, network: nn.Module) -> Figure:
         ("clean x", x),
         (f"noisy y, σ = {s.p.sigma:g}", y),
         ("NLM", baselines.nlm(y, s.p.sigma)),
-        ("DnCNN, trained here", restored),
-        ("residual R(y) + 0.5", y - restored + 0.5),
+        ("DnCNN", restored),
+        ("R(y) + 0.5", y - restored + 0.5),
     ]
     made = plots.crops(columns, corner=CORNER)
     s.run.figure("denoised", made, photos=[SHOWN])
@@ -266,7 +267,7 @@ def six_tiles(s: Study, network: nn.Module) -> Figure:
     Returns:
         The figure.
     """
-    x = shown(288, "astronaut")[:, :192]
+    x = datasets.grey_or_colour(photos.load("astronaut"), False)[:, :192, 80:368]
     y, generator = x.clone(), torch.Generator().manual_seed(0)
     places = [(row, column) for row in (0, 96) for column in (0, 96, 192)]
     for (row, column), (_, degradation) in zip(places, TILES, strict=True):

@@ -225,7 +225,7 @@ def denoising_table(run: Run, dataset: str, published: pd.DataFrame | None = Non
     rows = _published_rows(published) if published is not None else []
     for method, group in own.groupby("method", sort=False):
         cells = {
-            _level(setting): spread(list(values["value"]))
+            _level(str(setting)): spread(list(values["value"]))
             for setting, values in group.groupby("setting", sort=False)
         }
         rows.append({"method": str(method), "source": "this run", **cells})

@@ -140,7 +140,8 @@ class Scale:
         main_D: Depth of the network of the training section.
         main_width: Its feature maps.
         main_steps: Its steps.
-        sgd_rate: Learning rate of SGD; the same for all arms.
+        sgd_rate: Learning rate of SGD; the same for all arms, with gradients clipped to norm 1,
+            because without it the arms that have no batch normalisation diverge.
         three_steps: Steps of the DnCNN-3 networks.
         side: Test photos are centre-cropped to at most this many pixels.
         photos: Test photos, at most.
@@ -163,13 +164,13 @@ class Scale:
 
 
 SCALES: Mapping[str, Scale] = {
-    "smoke": Scale(5, 8, RECIPES["smoke"], 5, 8, 20, 1e-5, 10, 96, 3, 1, (64, 128)),
-    "small": Scale(7, 32, RECIPES["small"], 7, 32, 1500, 1e-5, 600, 256, 15, 99, (256, 512, 1024)),
+    "smoke": Scale(5, 8, RECIPES["smoke"], 5, 8, 20, 1e-2, 10, 96, 3, 1, (64, 128)),
+    "small": Scale(7, 32, RECIPES["small"], 7, 32, 1500, 1e-2, 600, 256, 15, 99, (256, 512, 1024)),
     "large": Scale(
-        17, 64, RECIPES["large"], 17, 64, 12_000, 1e-5, 6000, 512, 15, 99, (256, 512, 1024)
+        17, 64, RECIPES["large"], 17, 64, 12_000, 1e-2, 6000, 512, 15, 99, (256, 512, 1024)
     ),
     "paper": Scale(
-        17, 64, RECIPES["large"], 17, 64, 80_000, 1e-5, 400_000, 1024, 15, 99, (256, 512, 1024)
+        17, 64, RECIPES["large"], 17, 64, 80_000, 1e-2, 400_000, 1024, 15, 99, (256, 512, 1024)
     ),
 }
 

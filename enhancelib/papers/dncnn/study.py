@@ -105,7 +105,7 @@ class Study:
         """
         recipe = replace(self.scale.arm, optimiser=arm.optimiser, seed=arm.seed)
         if arm.optimiser == "sgd":
-            recipe = replace(recipe, learning_rate=self.scale.sgd_rate)
+            recipe = replace(recipe, learning_rate=self.scale.sgd_rate, clip=1.0)
         network = self._network(arm.residual, arm.norm, arm.seed)
         noise = degradations.GaussianNoise(arm.sigma)
         shown = arm.sigma if isinstance(arm.sigma, float) else 25.0
@@ -128,6 +128,7 @@ class Study:
             width=self.scale.main_width,
             initialisation="official" if p.recipe == "official" else "he",
             momentum=1.0 if p.recipe == "official" else 0.1,
+            output_scale=0.1 if recipe.optimiser == "adam" and p.recipe == "profile" else 1.0,
             generator=runtime.generator(seed, "main"),
         )
         watch = self._watch(network, p.sigma) if p.variant != "C" else None
@@ -292,9 +293,9 @@ def score(
                 image=name, setting=setting, table=table,
             )  # fmt: skip
     means = {key: metrics.METRICS[key].summary(torch.cat(found)) for key, found in values.items()}
-    for key, value in means.items():
+    for key, mean in means.items():
         run.record(
-            dataset=dataset, method=method, metric=key, value=value, seed=seed, setting=setting,
+            dataset=dataset, method=method, metric=key, value=mean, seed=seed, setting=setting,
             table=table,
         )  # fmt: skip
     return means["psnr_8bit"]
