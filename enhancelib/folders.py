@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -162,3 +163,31 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def set_aside(folder: Path, code: str) -> bool:
+    """Put away what an earlier version of the code left unfinished, so that no result mixes two.
+
+    Args:
+        folder: A run folder that this process holds.
+        code: Digest of the code that is about to run.
+
+    Returns:
+        Whether anything was put away, into `superseded/`.
+    """
+    mark = folder / "code.txt"
+    known = mark.read_text() if mark.exists() else code
+    stale = [folder / name for name in ("checkpoints", "once") if (folder / name).exists()]
+    if known != code and stale:
+        old = folder / "superseded"
+        shutil.rmtree(old, ignore_errors=True)
+        old.mkdir()
+        for path in stale:
+            path.replace(old / path.name)
+        print(
+            f"{folder}: the code has changed since, so training starts again; what was there "
+            f"is in {old.name}/",
+            flush=True,
+        )
+    write_text(mark, code)
+    return known != code and bool(stale)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from enhancelib import claims, runtime
-from enhancelib.folders import RunError, hold, insist_writable, replacing, write_text
+from enhancelib.folders import RunError, hold, insist_writable, replacing, set_aside, write_text
 from enhancelib.tables import finite, forms, read_values, same, select
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Run:
         if self._writes:
             self._lock = hold(self.folder)
             (self.folder / "results.json").unlink(missing_ok=True)
+            set_aside(self.folder, runtime.code())
 
     def record(
         self,

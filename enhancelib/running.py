@@ -230,39 +230,37 @@ def execute(slug: str, given: Mapping[str, object], *, source: Path | None = Non
         raise NotebookError(f"{slug}: there is no notebook {source}")
     folders.insist_writable(where)
     folders.hold(where)  # and let go: the kernel is to take it
-    done, part = where / "notebook.ipynb", where / ".notebook" / "notebook.ipynb"
-    with folders.hold(part.parent):
-        try:
-            _run(source, part, given)
-        except NotebookError as error:
-            raise NotebookError(f"{slug}: {error}; the notebook up to there is {done}") from error
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"the notebook up to there is {done}, and the same command goes on from there"
-            ) from None
-        finally:
-            _keep(part, done)
+    _run(slug, source, where, given)
     return where
 
 
-def _run(source: Path, part: Path, given: Mapping[str, object]) -> None:
+def _run(slug: str, source: Path, where: Path, given: Mapping[str, object]) -> None:
     from papermill.exceptions import PapermillExecutionError
 
+    done, part = where / "notebook.ipynb", where / ".notebook" / "notebook.ipynb"
+    kept = f"the notebook up to there is {done}"
+    lock = folders.hold(part.parent)
     try:
         _papermill(source, part, given)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{kept}, and the same command goes on from there") from None
     except PapermillExecutionError as error:
         raise NotebookError(
-            f"cell [{error.exec_count}] stopped with {error.ename}: {error.evalue}"
+            f"{slug}: cell [{error.exec_count}] stopped with {error.ename}: {error.evalue}; {kept}"
         ) from error
     except RuntimeError as error:
         raise NotebookError(
-            f"the kernel stopped {_place(part)} ({error}); the machine may be short of memory"
+            f"{slug}: the kernel stopped {_place(part)} ({error}); the machine may be short of "
+            f"memory; {kept}"
         ) from error
     except OSError as error:
         raise folders.RunError(
             f"{error.filename or part} failed ({error.strerror}); free some space, and the same "
             "command goes on from there"
         ) from error
+    finally:
+        _keep(part, done)
+        lock.close()
 
 
 def _papermill(
@@ -294,9 +292,11 @@ def _papermill(
 
 
 def _place(part: Path) -> str:
+    """Where a kernel stopped that could not say so: in the last cell that papermill started."""
     cells = json.loads(part.read_text(encoding="utf-8"))["cells"]
-    counts = [cell.get("execution_count") or 0 for cell in cells]
-    return f"in cell [{max(counts)}]" if any(counts) else "before the first cell"
+    code = [cell["metadata"]["papermill"] for cell in cells if cell["cell_type"] == "code"]
+    started = sum(bool(cell["start_time"]) for cell in code)
+    return f"in cell [{started}]" if started else "before the first cell"
 
 
 def _keep(part: Path, done: Path) -> None:

@@ -146,6 +146,20 @@ def digest(*files: Path) -> str:
     return total.hexdigest()
 
 
+def code() -> str:
+    """A digest of the library's source, to tell whether two runs were made by the same code.
+
+    Returns:
+        16 hexadecimal digits; command line, widgets and publishing do not enter.
+    """
+    here = Path(__file__).resolve().parent
+    leaves = ("cli.py", "publishing.py", "fetching.py")
+    files = sorted(
+        f for f in here.rglob("*.py") if f.name not in leaves and "widgets" not in f.parts
+    )
+    return digest(*files)[:16]
+
+
 def rank() -> int:
     """This process's number under torchrun.
 
