@@ -7,6 +7,7 @@ itself cannot be carried out as given, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Example:
         >>> main(["list"])
         dncnn  Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising
+            profile=smoke: how large the run is (smoke, small, large, paper)
+        ...
         0
     """
     given = _parser().parse_args(arguments)
@@ -72,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"enhancelib {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    command = commands.add_parser("list", help="the papers of the catalogue")
+    command = commands.add_parser("list", help="the papers of the catalogue and their parameters")
     command.set_defaults(function=_list)
 
     command = commands.add_parser("fetch", help="bring photographs and feature networks")
@@ -115,7 +118,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(given: argparse.Namespace) -> int:
     for slug in papers.PAPERS:
-        print(f"{slug}  {papers.load(slug).title}")
+        paper = papers.load(slug)
+        print(f"{slug}  {paper.title}")
+        for field in dataclasses.fields(paper.parameters):
+            choices = ", ".join(field.metadata["choices"])
+            accepted = f" ({choices})" if choices else ""
+            print(f"    {field.name}={field.default}: {field.metadata['help']}{accepted}")
     return 0
 
 

@@ -88,6 +88,8 @@ class Run:
         self._began = time.monotonic()
         self._values: list[dict[str, Any]] = []
         self._writes = runtime.rank() == 0
+        # as it is now: files may be edited while the run goes on
+        self._environment = dict(runtime.environment(self.runtime))
         if self._writes:
             self._lock = hold(self.folder)
             (self.folder / "results.json").unlink(missing_ok=True)
@@ -280,7 +282,7 @@ class Run:
             "parity": self.parity,
             "claims": self.claims,
             "notes": self.notes,
-            "environment": dict(runtime.environment(self.runtime)),
+            "environment": self._environment,
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "seconds": round(time.monotonic() - self._began, 1),
         }

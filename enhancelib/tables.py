@@ -120,12 +120,9 @@ def read_values(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.read_csv(
-        path,
-        float_precision="round_trip",
-        keep_default_na=False,  # a picture may be called "nan"
-        na_values={"seed": "", "value": ""},
-    )
+    # A picture may be called "nan"; and not every pandas reads a number to its last bit.
+    text = pd.read_csv(path, dtype={"value": str}, keep_default_na=False, na_values={"seed": ""})
+    return text.assign(value=[float(value or "nan") for value in text["value"]])
 
 
 def select(frame: pd.DataFrame, **where: object) -> pd.DataFrame:

@@ -69,7 +69,7 @@ from IPython.display import Code, display
 from enhancelib import claims, metrics, results, runtime, training, widgets
 from enhancelib.degradations import GaussianNoise
 from enhancelib.losses import pixel
-from enhancelib.papers.dncnn import PAPER, data, explore, figures, sections, three
+from enhancelib.papers.dncnn import PAPER, data, explore, figures, probing, sections, three
 from enhancelib.papers.dncnn.study import Study
 
 run = results.open_run("dncnn", p)
@@ -83,7 +83,7 @@ display(dict(runtime.environment(run.runtime)))
 # The noisy picture is the clean one plus independent Gaussian noise of standard deviation $\sigma$, given in 8-bit units and added to intensities in $[0, 1]$:
 #
 # $$y = x + v, \qquad v \sim \mathcal{N}\!\left(0, (\sigma/255)^2 I\right) \tag{3}$$
-# Eq. 3: enhancelib.degradations.GaussianNoise.__call__
+# Eq. 3: enhancelib.degradations.GaussianNoise
 #
 # It is *not* clipped to $[0, 1]$, in training or in tests. The paper does not say so, the released code does it, and it matters: clipping makes the noise depend on the picture, and a network trained with one convention and tested with the other loses tenths of a decibel.
 #
@@ -113,7 +113,7 @@ figures.histograms(run, p)
 # The network has $D$ convolutions of $3 \times 3$ with zero padding: one with ReLU, $D - 2$ with batch normalisation and ReLU, a last one alone. There is no pooling and no skip inside. Its output is the residual, and the picture is what remains:
 #
 # $$\hat x = y - \mathcal{R}(y; \Theta) \tag{4}$$
-# Eq. 4: enhancelib.models.dncnn.DnCNN.forward
+# Eq. 4: enhancelib.models.dncnn.DnCNN
 #
 # The direct form $\mathcal{F}(y) \approx x$ is the same network without the subtraction. The noisy picture resembles the clean one far more than the noise, above all when there is little of it, so $\mathcal{F}$ has to learn something close to the identity, which a stack of convolutions finds hard; $\mathcal{R}$ starts close to its goal.
 
@@ -178,7 +178,8 @@ print(sections.published_table("bsd68").to_string(index=False))
 # %%
 for name in ("Set12", "BSD68"):
     published = sections.published_means(name.lower())
-    display(name, run.table(name.lower(), sections.denoising_table(run, name, published), note=note))
+    frame = sections.denoising_table(run, name, published)
+    display(name, run.table(name.lower(), frame, note=note))
     if not len(run.values(dataset=name)):
         print(f"{name}: no rows of ours; give data_root, a folder that holds {name}")
 sections.parity(run, sections.published_means("set12"))
@@ -227,7 +228,7 @@ figures.against_level(run)
 # The source says that the hidden layers gradually separate the picture from the noise. We test it with a linear probe: a linear map from each layer's features to the picture and to the noise, fitted on half of the validation crops and scored on the other half. A claim of this kind needs the noise to become easier to read with depth. What a linear probe cannot read may still be there, so a flat curve for $x$ is no proof that structure is gone.
 
 # %%
-sections.probe(s, found)
+probing.measure(s, found)
 figures.probe(run)
 
 # %% [markdown]

@@ -84,9 +84,7 @@ def arm(run: Run, stage: str, pool: datasets.PatchPool, held_out: Tensor) -> Non
     for name, values in history.values.items():
         for step, value in zip(history.steps[name], values, strict=True):
             run.record(dataset="curve", method=stage, metric=name, value=value, setting=f"{step}")
-    run.record(
-        dataset="curve", method=stage, metric="seconds", value=history.seconds, timed=True
-    )
+    run.record(dataset="curve", method=stage, metric="seconds", value=history.seconds, timed=True)
 
 
 def main(folder: str) -> None:

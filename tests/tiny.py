@@ -9,6 +9,7 @@ the tiny paper in the catalogue:
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from pathlib import Path
 from types import ModuleType
 
 import nbformat
+import pytest
 
 from enhancelib import cli, papers, runtime
 from enhancelib.claims import Claim
 from enhancelib.papers import Paper
 from enhancelib.papers.parameters import Common, ParameterError, parameter
 
+ROOT = Path(__file__).parent.parent
 SLUG = "tiny"
 PARAMETERS = """\
 profile = "smoke"
@@ -97,6 +100,22 @@ def install(folder: str | Path) -> None:
     if SLUG not in papers.PAPERS:
         papers.PAPERS = (*papers.PAPERS, SLUG)
     runtime.data = _data(Path(folder), runtime.data)
+
+
+def lend(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """`install` and `write`, undone at the end of the test; kernels find this module anywhere."""
+    patch.setattr(papers, "PAPERS", papers.PAPERS)
+    patch.setattr(runtime, "data", runtime.data)
+    patch.setitem(sys.modules, f"enhancelib.papers.{SLUG}", ModuleType("replaced by install"))
+    patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    install(folder)
+    write(folder)
+    return folder
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    """The command line of the tiny paper, as a process of its own."""
+    return [sys.executable, "-m", "tests.tiny", str(folder), *words]
 
 
 def _data(folder: Path, plain: Callable[[str], Path]) -> Callable[[str], Path]:

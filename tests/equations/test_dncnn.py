@@ -12,6 +12,7 @@ from torch import nn
 from enhancelib import models
 from enhancelib.degradations import GaussianNoise
 from enhancelib.losses import pixel
+from enhancelib.models.dncnn import DnCNN
 from tests.equations import transcriptions_dncnn as printed
 
 
@@ -47,9 +48,8 @@ def test_noise_is_gaussian_white_and_not_clipped() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (4, 5), (6, 3)])
 @pytest.mark.parametrize("c", [1, 3])
 def test_restoration(c: int, size: tuple[int, int]) -> None:
-    network = models.build(
-        "dncnn", D=3, c=c, width=3, norm="none", generator=torch.Generator().manual_seed(4)
-    ).double()
+    generator = torch.Generator().manual_seed(4)
+    network = DnCNN(D=3, c=c, width=3, norm="none", generator=generator).double()
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     for k, layer in enumerate(convolutions):
         assert layer.bias is not None

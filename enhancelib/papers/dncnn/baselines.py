@@ -104,8 +104,7 @@ def bm3d(noisy: Tensor, sigma: float) -> Tensor:
     Returns:
         (C, H, W) in [0, 1].
 
-    Raises:
-        ModuleNotFoundError: If the package is not installed.
+        The package is optional (non-commercial licence); ask `has_bm3d` first.
     """
     import bm3d as package
 

@@ -57,6 +57,14 @@ def check(p: Parameters) -> None:
     Raises:
         ParameterError: If the photo bank or the weights are missing.
         DataError: If data_root lacks the training set or every test set.
+
+    Example:
+        >>> check(Parameters(profile="paper"))
+        Traceback (most recent call last):
+        enhancelib.papers.parameters.ParameterError: profile 'paper' trains on the paper's own ...
+        >>> check(Parameters(data_root="/nowhere"))
+        Traceback (most recent call last):
+        enhancelib.datasets.DataError: data_root '/nowhere' is no folder. Expected: ...
     """
     if p.weights:
         official(p.weights)

@@ -247,7 +247,7 @@ def _restored(network: nn.Module, y: Tensor) -> Tensor:
         return images.clip(network(y[None].to(device)).cpu())[0]
 
 
-TILES = (
+TILES: tuple[tuple[str, degradations.Degradation], ...] = (
     ("noise σ = 15", degradations.GaussianNoise(15.0)),
     ("noise σ = 25", degradations.GaussianNoise(25.0)),
     ("half size", degradations.Bicubic(2)),

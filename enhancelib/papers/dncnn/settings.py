@@ -104,7 +104,7 @@ RECIPES: Mapping[str, Recipe] = {
         log_every=5,
     ),
     "small": Recipe(
-        steps=300, batch=16, patch=40, schedule="milestones", milestones=(240,), watch_every=20
+        steps=400, batch=16, patch=40, schedule="milestones", milestones=(320,), watch_every=20
     ),
     "large": Recipe(
         steps=3000, batch=128, patch=40, schedule="milestones", milestones=(2400,), watch_every=100
@@ -165,7 +165,7 @@ class Scale:
 
 SCALES: Mapping[str, Scale] = {
     "smoke": Scale(5, 8, RECIPES["smoke"], 5, 8, 20, 1e-2, 10, 96, 3, 1, (64, 128)),
-    "small": Scale(7, 32, RECIPES["small"], 7, 32, 1500, 1e-2, 600, 256, 15, 99, (256, 512, 1024)),
+    "small": Scale(7, 32, RECIPES["small"], 7, 32, 1000, 1e-2, 500, 256, 15, 99, (256, 512, 1024)),
     "large": Scale(
         17, 64, RECIPES["large"], 17, 64, 12_000, 1e-2, 6000, 512, 15, 99, (256, 512, 1024)
     ),
