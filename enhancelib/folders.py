@@ -52,6 +52,8 @@ def hold(folder: Path) -> TextIO:
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
         lock.flush()
     except OSError as error:
+        with contextlib.suppress(OSError):  # closing writes what is left
+            lock.close()
         raise _unwritable(folder, error) from error
     _HELD[folder.resolve()] = lock
     return lock

@@ -174,8 +174,12 @@ def _notebook(path: Path, *, pictures: bool) -> str:
     document = json.loads(path.read_text(encoding="utf-8"))
     for key in ("jupytext", "widgets"):
         document["metadata"].pop(key, None)
-    if not pictures:
-        _withhold(document)
+    for data in _outputs(document):
+        data.pop("application/vnd.jupyter.widget-view+json", None)  # the fallback beside it stays
+        # a figure was left out, and a cell does not say which one it shows
+        if not pictures and any(kind.startswith("image/") for kind in data):
+            data.clear()
+            data["text/plain"] = "(picture left out: not all photos may be shown)"
     text = json.dumps(document, indent=1) + "\n"
     if len(text) > LARGEST_NOTEBOOK:
         raise PublishError(
@@ -185,13 +189,9 @@ def _notebook(path: Path, *, pictures: bool) -> str:
     return text
 
 
-def _withhold(document: dict[str, Any]) -> None:
-    """Take out every picture: a figure was left out, and a cell does not say which it shows."""
-    for cell in document["cells"]:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if any(kind.startswith("image/") for kind in data):
-                output["data"] = {"text/plain": "(picture left out: not all photos may be shown)"}
+def _outputs(document: dict[str, Any]) -> list[dict[str, Any]]:
+    outputs = [output for cell in document["cells"] for output in cell.get("outputs", [])]
+    return [output["data"] for output in outputs if "data" in output]
 
 
 def status() -> pd.DataFrame:

@@ -165,7 +165,8 @@ def same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
     Returns:
         True when all untimed rows are equal, in the same order.
     """
-    first, second = (frame[~frame["timed"]].reset_index(drop=True) for frame in (a, b))
+    kept = (frame[~frame["timed"].astype(bool)] for frame in (a, b))
+    first, second = (frame.reset_index(drop=True) for frame in kept)
     return bool(first.equals(second))
 
 

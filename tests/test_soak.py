@@ -50,7 +50,7 @@ def write(folder: Path, stage: str, index: int, weight: float = 1.0) -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A finished run of three stages."""
-    run = Run("arms", "smoke", {}, tmp_path / "one", runtime.setup("cpu", threads=1))
+    run = Run("arms", "smoke", {}, tmp_path / "one", runtime.Runtime(torch.device("cpu"), 1))
     for stage in ("main-seed0", "arm-rl1-bn0-adam-s25-seed0", "arm-rl1-bn0-adam-s25-seed1"):
         write(run.folder, stage, 100)
     run.record(dataset="d", method="m", metric="psnr", value=0.1 + 0.2)

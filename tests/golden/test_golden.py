@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.golden.conftest import SmokeRun
+from tests.conftest import SmokeRun
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks"

@@ -130,7 +130,7 @@ def training(run: Run, main: Mapping[int, Trained]) -> Figure:
     return made
 
 
-def curves(run: Run, arms: Mapping[Arm, Trained]) -> Figure:
+def curves(run: Run, arms: Mapping[Arm, Trained]) -> Figure | None:
     """Validation PSNR of the four combinations under Adam and SGD, with their spread over seeds.
 
     Args:
@@ -138,8 +138,10 @@ def curves(run: Run, arms: Mapping[Arm, Trained]) -> Figure:
         arms: The trained arms of the ablation.
 
     Returns:
-        The figure.
+        The figure; None without arms.
     """
+    if not arms:
+        return None
     made, axes = plots.figure(1, 2, height=2.6)
     for ax, optimiser in zip(axes[0], ("adam", "sgd"), strict=True):
         series: dict[str, tuple[list[float], list[list[float]]]] = {}
@@ -154,16 +156,18 @@ def curves(run: Run, arms: Mapping[Arm, Trained]) -> Figure:
     return made
 
 
-def against_level(run: Run) -> Figure:
+def against_level(run: Run) -> Figure | None:
     """PSNR against noise level: blind, specific at its own level, and mismatched networks.
 
     Args:
         run: After the blind section.
 
     Returns:
-        The figure.
+        The figure; None where the section was left out.
     """
     values = select(run.values(), table="mismatch", metric="psnr_8bit", image="mean")
+    if values.empty:
+        return None
     series = {}
     for method, group in values.groupby("method", sort=False):
         levels = group["setting"].str.removeprefix("sigma=").astype(float)
@@ -257,7 +261,7 @@ TILES: tuple[tuple[str, degradations.Degradation], ...] = (
 )
 
 
-def six_tiles(s: Study, network: nn.Module) -> Figure:
+def six_tiles(s: Study, network: nn.Module | None) -> Figure | None:
     """One picture whose six tiles were degraded in six ways, restored by one network.
 
     Args:
@@ -265,8 +269,10 @@ def six_tiles(s: Study, network: nn.Module) -> Figure:
         network: A DnCNN-3.
 
     Returns:
-        The figure.
+        The figure; None without a network.
     """
+    if network is None:
+        return None
     x = datasets.grey_or_colour(photos.load("astronaut"), False)[:, :192, 80:368]
     y, generator = x.clone(), torch.Generator().manual_seed(0)
     places = [(row, column) for row in (0, 96) for column in (0, 96, 192)]

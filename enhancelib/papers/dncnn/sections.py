@@ -309,8 +309,10 @@ def ablation(s: Study) -> dict[Arm, Trained]:
         s: The run's trainings; test PSNR and the steps to 27 dB are recorded.
 
     Returns:
-        Every arm's network and curves.
+        Every arm's network and curves; none where the profile leaves the section out.
     """
+    if s.leaves_out("ablation"):
+        return {}
     arms = [
         Arm(residual, norm, optimiser, s.p.sigma, seed)
         for optimiser in ("adam", "sgd")
@@ -367,6 +369,8 @@ def gain(s: Study) -> None:
     Args:
         s: The run's trainings; test PSNR is recorded per level and seed.
     """
+    if s.leaves_out("gain"):
+        return
     for sigma in (5.0, 15.0, 25.0, 50.0):
         for residual in (True, False):
             for seed in s.p.all_seeds():
@@ -380,6 +384,8 @@ def blind(s: Study) -> None:
     Args:
         s: The run's trainings; the specific networks are those of `gain`.
     """
+    if s.leaves_out("blind and mismatch"):
+        return
     for seed in s.p.all_seeds():
         one = Arm(True, False, "adam", (0.0, 55.0), seed)
         network = s.arm(one).network
@@ -411,6 +417,8 @@ def pivot(run: Run, table: str, *, metric: str = "psnr_8bit") -> pd.DataFrame:
     import pandas as pd
 
     values = run.values(table=table, metric=metric, image="mean")
+    if values.empty:
+        return pd.DataFrame({"method": []})
     cells = values.groupby(["method", "setting"], sort=False)["value"].apply(
         lambda group: spread(list(group))
     )

@@ -25,7 +25,8 @@ class Parameters(Common):
         variant: Network of the training section: "S" (one noise level), "B" (blind), "C" (colour,
             blind) or "3" (noise, super-resolution and JPEG).
         recipe: Recipe of the training section: "profile", or as published, "paper" or "official".
-        steps: Optimiser steps of the training section; 0 means the recipe's.
+        steps: Optimiser steps of the training section; 0 means the recipe's. At profile "paper" the
+            sections that train many networks run with tables="all" only.
     """
 
     sigma: float = parameter(25.0, "noise level in 8-bit units", low=1, high=75)

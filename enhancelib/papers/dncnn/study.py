@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from enhancelib import datasets, degradations, images, losses, metrics, models, runtime, training
 from enhancelib.papers.dncnn import data
-from enhancelib.papers.dncnn.settings import BLIND, SCALES, Parameters, depth, main_recipe
+from enhancelib.papers.dncnn.settings import (
+    BLIND,
+    SCALES,
+    Parameters,
+    depth,
+    hours,
+    main_recipe,
+)
 from enhancelib.recipes import Recipe
 from enhancelib.results import Run
 from enhancelib.training import History
@@ -94,6 +101,24 @@ class Study:
         self._pools: dict[tuple[str, int], datasets.PatchPool] = {}
         self.watched = data.validation(p).to(self.device)
 
+    def leaves_out(self, section: str) -> bool:
+        """Whether a section that trains many networks is left out at this profile; says so.
+
+        Args:
+            section: Its name.
+
+        Returns:
+            True at profile "paper" with tables "main": there each arm is a training of hours.
+        """
+        out = self.p.profile == "paper" and self.p.tables != "all"
+        if out:
+            spent = hours("paper", "all") - hours("paper", "main")
+            print(
+                f"{section}: not run at this profile; with tables='all' all such sections take "
+                f"about {spent:g} hours on one GPU"
+            )
+        return out
+
     def arm(self, arm: Arm) -> Trained:
         """Train one arm, or load it where it is finished.
 
@@ -114,6 +139,11 @@ class Study:
     def main(self, seed: int) -> Trained:
         """Train the network of the training section.
 
+        Departs: the paper's SGD with rate 0.1 diverges at the second step when the loss is summed
+        over a patch (Eq. 5), and from He's initialisation also when it is averaged over pixels; so
+        under recipe "paper" the rate belongs to the average over pixels, and networks start as in
+        the released code.
+
         Args:
             seed: Of initialisation and samples.
 
@@ -121,14 +151,15 @@ class Study:
             The network and its curves.
         """
         p, recipe = self.p, replace(main_recipe(self.p), seed=seed)
+        own = not recipe.certainty
         network = models.build(
             "dncnn",
             D=depth(p),
             c=3 if p.variant == "C" else 1,
             width=self.scale.main_width,
-            initialisation="official" if p.recipe == "official" else "he",
+            initialisation="he" if own else "official",
             momentum=1.0 if p.recipe == "official" else 0.1,
-            output_scale=0.1 if recipe.optimiser == "adam" and p.recipe == "profile" else 1.0,
+            output_scale=0.1 if own else 1.0,
             generator=runtime.generator(seed, "main"),
         )
         watch = self._watch(network, p.sigma) if p.variant != "C" else None
@@ -171,9 +202,12 @@ class Study:
         if stage in self._trained:
             return self._trained[stage]
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        objective = OBJECTIVE
+        if recipe.certainty and recipe.optimiser == "sgd":
+            objective = objective.weighted({"half_sse": 1 / recipe.patch**2})
         history = training.fit(
             training.supervised(
-                OBJECTIVE, self.run.runtime, sub_batches=recipe.sub_batches, clip=recipe.clip
+                objective, self.run.runtime, sub_batches=recipe.sub_batches, clip=recipe.clip
             ),
             {"network": network, "optimiser": training.optimiser(network.parameters(), recipe)},
             datasets.synthetic(self._pool(recipe, stage), degradation, recipe.batch),

@@ -30,6 +30,8 @@ def measure(s: Study, found: Networks) -> None:
         s: The run's trainings.
         found: Its networks; the authors' DnCNN-3 is scored where it is at hand.
     """
+    if s.leaves_out("three tasks"):
+        return
     restorers: list[tuple[str, nn.Module, int | None]] = [
         (verdict.THREE, models.fast(s.three(seed).network), seed) for seed in s.p.all_seeds()
     ]
@@ -89,15 +91,17 @@ def jpeg(clean: Tensor, quality: int) -> Tensor:
     return sample["degraded"][0]
 
 
-def network(s: Study) -> nn.Module:
+def network(s: Study) -> nn.Module | None:
     """The network of the first seed.
 
     Args:
         s: The run's trainings.
 
     Returns:
-        In eval mode.
+        In eval mode; None where the profile leaves the section out.
     """
+    if s.leaves_out("six tiles"):
+        return None
     return s.three(s.p.seed).network
 
 
