@@ -93,12 +93,11 @@ class Layout:
             raise DataError(f"{folder} holds no pictures. {expected}")
         return found
 
-    def read(self, data_root: str | Path, *, most: int = 0) -> dict[str, Tensor]:
+    def read(self, data_root: str | Path) -> dict[str, Tensor]:
         """The set's pictures.
 
         Args:
             data_root: The user's folder of data sets.
-            most: Read only the first so many; 0 means all.
 
         Returns:
             File stem -> (3, H, W), or (1, H, W) for a grey set, in [0, 1].
@@ -111,7 +110,7 @@ class Layout:
             Traceback (most recent call last):
             enhancelib.datasets.DataError: data_root '/nowhere' is no folder. Expected: ...
         """
-        files = self.files(data_root)[: most or None]
+        files = self.files(data_root)
         return {file.stem: grey_or_colour(images.read(file), self.colour) for file in files}
 
 

@@ -57,7 +57,7 @@ def _pairs(s: Study) -> list[tuple[str, str, dict[str, tuple[Tensor, Tensor]]]]:
         for name in names:
             layout = data.LAYOUTS[name]
             if s.p.data_root and layout.find(s.p.data_root):
-                read = layout.read(s.p.data_root, most=2 if s.p.profile == "smoke" else 0)
+                read = layout.read(s.p.data_root)
                 sets[task][name] = {
                     k: images.luma(v, "studio") if v.shape[0] == 3 else v for k, v in read.items()
                 }
