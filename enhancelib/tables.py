@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas.io.formats.style import Styler
 
 _LATEX = {
     **{sign: "\\" + sign for sign in "&%_#${}"},
@@ -180,6 +181,37 @@ def finite(value: float) -> bool:
         False for nan and infinities.
     """
     return math.isfinite(value)
+
+
+def shaded(frame: pd.DataFrame) -> Styler:
+    """A table for a notebook, with recalled numbers in grey.
+
+    Args:
+        frame: Its column "source" says "memory" where a number was only recalled.
+
+    Returns:
+        What JupyterLab shows as a table.
+
+    Raises:
+        KeyError: If there is no column "source".
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"PSNR": ["31.73"], "source": ["published [memory]"]})
+        >>> "color: #8a8a8a" in shaded(frame).to_html()
+        True
+        >>> shaded(pd.DataFrame({"PSNR": ["31.73"]}))
+        Traceback (most recent call last):
+        KeyError: "the table has no column 'source'"
+    """
+    if "source" not in frame.columns:
+        raise KeyError("the table has no column 'source'")
+
+    def grey(row: pd.Series[str]) -> list[str]:
+        recalled = "memory" in str(row["source"])
+        return ["color: #8a8a8a" if recalled else ""] * len(row)
+
+    return frame.style.apply(grey, axis=1).hide(axis="index")
 
 
 def _name(column: object) -> str:

@@ -71,6 +71,7 @@ from enhancelib.degradations import GaussianNoise
 from enhancelib.losses import pixel
 from enhancelib.papers.dncnn import PAPER, data, explore, figures, probing, sections, three
 from enhancelib.papers.dncnn.study import Study
+from enhancelib.tables import shaded
 
 run = results.open_run("dncnn", p)
 run.notes.update(data.inputs(p))
@@ -179,7 +180,7 @@ print(sections.published_table("bsd68").to_string(index=False))
 for name in ("Set12", "BSD68"):
     published = sections.published_means(name.lower())
     frame = sections.denoising_table(run, name, published)
-    display(name, run.table(name.lower(), frame, note=note))
+    display(name, shaded(run.table(name.lower(), frame, note=note)))
     if not len(run.values(dataset=name)):
         print(f"{name}: no rows of ours; give data_root, a folder that holds {name}")
 sections.parity(run, sections.published_means("set12"))

@@ -14,6 +14,7 @@ from enhancelib import datasets, images
 from enhancelib.datasets import DataError, Layout, PatchPool
 from enhancelib.degradations import GaussianNoise
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 SET12 = Layout("Set12", ("Set12", "test12"), 12, False, "github: cszn/DnCNN")
 SET5 = Layout("Set5", ("Set5",), 5, True, "github: cszn/DnCNN")
 
@@ -36,26 +37,71 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def dihedral(patch: Tensor) -> list[Tensor]:
-    """The eight flips and rotations, by torch's own functions."""
-    turned = [torch.rot90(patch, k, (1, 2)) for k in range(4)]
-    return [*turned, *(t.flip(2) for t in turned)]
-
-
 def places(photo: Tensor, patch: Tensor) -> list[tuple[int, int]]:
     """Everywhere in the photo where a patch stands, exactly."""
-    windows = photo.unfold(1, patch.shape[1], 1).unfold(2, patch.shape[2], 1)
-    equal = (windows == patch[:, None, None]).all(dim=(0, 3, 4))  # type: ignore[call-overload]
-    return [(int(r), int(c)) for r, c in equal.nonzero()]
+    _, height, width = patch.shape
+    inside = photo[:, : photo.shape[1] - height + 1, : photo.shape[2] - width + 1]
+    candidates = (inside == patch[:, :1, :1]).all(0).nonzero().tolist()
+    return [
+        (top, left)
+        for top, left in candidates
+        if photo[:, top : top + height, left : left + width].equal(patch)
+    ]
 
 
 def found(pictures: Sequence[Tensor], patch: Tensor) -> list[tuple[int, int, int, int]]:
-    """(picture, row, column, turn) of every place where a turned patch came from."""
+    """(picture, row, column, k) of every place whose `images.dihedral(..., k)` the patch is."""
     hits = []
-    for turn, view in enumerate(dihedral(patch)):
+    for k in range(8):
         for number, picture in enumerate(pictures):
-            hits += [(number, row, column, turn) for row, column in places(picture, view)]
+            turned = images.dihedral(picture, k)
+            hits += [(number, *_origin(place, patch, turned, k)) for place in places(turned, patch)]
     return hits
+
+
+def _origin(place: tuple[int, int], patch: Tensor, turned: Tensor, k: int) -> tuple[int, int, int]:
+    """Where the upper left corner of the patch's place is in the picture that was turned."""
+    rows, columns = torch.meshgrid(
+        torch.arange(turned.shape[-2 if k % 2 == 0 else -1]),
+        torch.arange(turned.shape[-1 if k % 2 == 0 else -2]),
+        indexing="ij",
+    )
+    (top, left), size = place, patch.shape[-1]
+    window = (slice(top, top + size), slice(left, left + size))
+    row, column = (int(images.dihedral(x[None], k)[0][window].min()) for x in (rows, columns))
+    return row, column, k
+
+
+def charts(sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Pictures whose pixels say where they are: row, column and number of the picture."""
+    made = []
+    for number, (height, width) in enumerate(sizes):
+        row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        made.append(
+            images.from_uint8(torch.stack([row, column, torch.full_like(row, number)]).byte())
+        )
+    return made
+
+
+def whence(patches: Tensor) -> Tensor:
+    """(picture, row, column, way) of patches of charts, (n, 4); the way is one of eight numbers."""
+    levels = images.to_uint8(patches).long()
+    row, column, number = levels.unbind(1)
+    down, right = (
+        levels[:, :2, 1, 0] - levels[:, :2, 0, 0],
+        levels[:, :2, 0, 1] - levels[:, :2, 0, 0],
+    )
+    way = torch.cat([down, right], 1) @ torch.tensor([27, 9, 3, 1])
+    place = [x.flatten(1).min(1).values for x in (row, column)]
+    return torch.stack([number[:, 0, 0], *place, way], 1)
+
+
+def even(values: Tensor, kinds: int) -> bool:
+    """Whether all kinds occur, each as often as the others within 4 standard deviations."""
+    counts = torch.unique(values, return_counts=True)[1]
+    expected = len(values) / kinds
+    deviation = (expected * (1 - 1 / kinds)) ** 0.5
+    return len(counts) == kinds and bool((counts - expected).abs().max() <= 4 * deviation)
 
 
 # Patches
@@ -63,37 +109,34 @@ def found(pictures: Sequence[Tensor], patch: Tensor) -> list[tuple[int, int, int
 
 def test_every_patch_is_found_in_its_picture_on_the_grid(photos: list[Tensor]) -> None:
     pool = PatchPool(photos, 13, stride=7)
+    ways = set()
     for patch in pool.sample(60, generator()):
         hits = found(photos, patch)
         assert len(hits) == 1, "from exactly one place, in exactly one of the eight ways"
-        _, row, column, _ = hits[0]
+        _, row, column, k = hits[0]
         assert row % 7 == 0
         assert column % 7 == 0
+        ways.add(k)
+    assert ways == set(range(8)), "those of images.dihedral"
 
 
-def test_all_eight_ways_occur_each_as_likely(photos: list[Tensor]) -> None:
-    pool = PatchPool(photos, 24, stride=24)
-    turns = [found(photos, patch)[0][3] for patch in pool.sample(400, generator())]
-    counts = [turns.count(turn) for turn in range(8)]
-    # 50 each; a binomial count strays by more than 4 of its 6.6 once in 16,000 times
-    assert all(50 - 27 <= count <= 50 + 27 for count in counts), counts
+def test_all_eight_ways_are_as_likely() -> None:
+    drawn = whence(PatchPool(charts([(96, 80)]), 24).sample(4000, generator()))
+    assert even(drawn[:, 3], 8)
 
 
-def test_every_picture_is_as_likely_whatever_its_size(photos: list[Tensor]) -> None:
-    pool = PatchPool(photos, 16)
-    pictures = [found(photos, patch)[0][0] for patch in pool.sample(300, generator())]
-    counts = [pictures.count(number) for number in range(3)]
-    # 100 each, although the first has seven times the places of the last; 4 standard deviations
-    assert all(100 - 33 <= count <= 100 + 33 for count in counts), counts
+def test_every_picture_is_as_likely_whatever_its_size() -> None:
+    pool = PatchPool(charts([(200, 250), (17, 30), (16, 16)]), 16)
+    assert even(whence(pool.sample(3000, generator()))[:, 0], 3)
 
 
-def test_every_place_of_a_picture_is_as_likely_corners_included(photos: list[Tensor]) -> None:
-    photo = photos[2][:, :18, :18]
-    pool = PatchPool([photo], 16)
-    drawn = [found([photo], patch)[0][1:3] for patch in pool.sample(450, generator())]
-    counts = {place: drawn.count(place) for place in set(drawn)}
-    assert set(counts) == {(row, column) for row in range(3) for column in range(3)}
-    assert all(50 - 27 <= count <= 50 + 27 for count in counts.values()), counts
+def test_every_place_of_a_picture_is_as_likely_corners_included() -> None:
+    pool = PatchPool(charts([(18, 20)]), 16)
+    drawn = whence(pool.sample(6000, generator()))
+    assert even(drawn[:, 1] * 5 + drawn[:, 2], 3 * 5)
+    assert even(
+        drawn[:, 1] * 40 + drawn[:, 2] * 8 + torch.unique(drawn[:, 3], return_inverse=True)[1], 120
+    )
 
 
 @pytest.mark.parametrize(("stride", "expected"), [(1, 65 * 49), (10, 7 * 5), (64, 2 * 1)])
@@ -141,26 +184,21 @@ def test_the_generator_alone_decides(photos: list[Tensor]) -> None:
     assert not pool.sample(8, stream).equal(first)
 
 
-def test_pixels_live_on_the_device_with_8_bits(photos: list[Tensor]) -> None:
-    pool = PatchPool(photos, 16, device="cpu")
+@pytest.mark.parametrize("device", DEVICES)
+def test_pixels_live_on_the_device_with_8_bits(photos: list[Tensor], device: str) -> None:
+    pool = PatchPool(photos, 16, device=device)
     assert pool.pixels.dtype == torch.uint8
     assert pool.pixels.numel() == sum(photo.numel() for photo in photos)
-    drawn = pool.sample(4, generator())
+    drawn = pool.sample(32, generator())
+    assert pool.pixels.device.type == drawn.device.type == device
     assert drawn.dtype == torch.float32
-    assert drawn.shape == (4, 3, 16, 16)
-    assert (drawn * 255).equal((drawn * 255).round())
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_cuda_pool_gives_the_patches_of_the_cpu(photos: list[Tensor]) -> None:
-    pools = [PatchPool(photos, 16, device=device) for device in ("cpu", "cuda")]
-    first, second = (pool.sample(32, generator()) for pool in pools)
-    assert second.device.type == "cuda"
-    assert first.equal(second.cpu())
+    assert drawn.shape == (32, 3, 16, 16)
+    assert (drawn * 255 - (drawn * 255).round()).abs().max() < 1e-4
+    assert drawn.cpu().equal(PatchPool(photos, 16).sample(32, generator()))
 
 
 def test_grey_pictures_have_one_channel() -> None:
-    grey = images.from_uint8(torch.from_numpy(skimage.data.camera().copy())[None])
+    grey = images.from_uint8(torch.from_numpy(skimage.data.camera().copy())[None])  # type: ignore[no-untyped-call]
     assert PatchPool([grey], 40, stride=10).sample(2, generator()).shape == (2, 1, 40, 40)
 
 
