@@ -145,6 +145,12 @@ figures.architecture(run)
 print(sections.architecture(run).to_string(index=False))
 
 # %% [markdown]
+# The figure shows how much each input pixel moves the middle output pixel before any training. The field has the size that Eq. 7 says, but most of the influence sits in its middle: a field is a limit, not a measure of what is used.
+
+# %%
+figures.receptive_fields(run)
+
+# %% [markdown]
 # ## Training
 #
 # The recipe of this run, beside the paper's and that of the released code, which differ in optimiser, schedule and batch.

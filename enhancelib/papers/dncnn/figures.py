@@ -51,6 +51,41 @@ def architecture(run: Run) -> Figure:
     return made
 
 
+def receptive_fields(run: Run) -> Figure:
+    """How much each input pixel moves the middle output pixel, in the built networks.
+
+    Args:
+        run: Keeps the figure.
+
+    Returns:
+        The figure; the frames are 2D + 1 pixels wide.
+    """
+    from matplotlib.patches import Rectangle
+
+    made, axes = plots.figure(1, 2, height=2.9)
+    for ax, variant in zip(axes[0], ("S", "B"), strict=True):
+        network = models.build(
+            "dncnn", **models.dncnn.VARIANTS[variant], generator=torch.Generator().manual_seed(0)
+        )
+        reach, side = int(network.receptive_field), 51  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(1)
+        x = torch.rand(1, 1, side, side, generator=generator, dtype=torch.float64)
+        x.requires_grad_()
+        residual = network.double().eval().outputs(x)["residual"]  # type: ignore[operator]
+        (gradient,) = torch.autograd.grad(residual[0, 0, side // 2, side // 2], x)
+        seen = gradient[0, 0].abs()
+        shade = ax.imshow((seen / seen.max()).clamp_min(1e-12).log10(), vmin=-9, vmax=0)
+        corner = (side - reach) / 2 - 0.5
+        ax.add_patch(Rectangle((corner, corner), reach, reach, fill=False, edgecolor="#D55E00"))
+        count = int((seen.sum(0) > 0).sum())
+        depth = models.dncnn.VARIANTS[variant]["D"]
+        ax.set(title=f"D = {depth}: {count} pixels wide", xlabel="pixel", ylabel="pixel")
+        ax.grid(visible=False)
+    made.colorbar(shade, ax=axes[0].tolist(), label="log10 of |gradient|, largest = 0")
+    run.figure("receptive_fields", made)
+    return made
+
+
 def samples(run: Run, p: Parameters) -> Figure:
     """A look at the training data: clean patches above, noisy ones below.
 
