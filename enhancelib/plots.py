@@ -121,11 +121,11 @@ def picture(axes: Axes, image: Tensor, title: str) -> None:
         image: (3, H, W) or (1, H, W); shown clipped to [0, 1].
         title: Above it.
     """
-    shown = image.detach().cpu().clamp(0, 1)
+    shown = image.detach().cpu().clamp(0, 1).numpy()
     if shown.shape[0] == 1:
         axes.imshow(shown[0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     else:
-        axes.imshow(shown.permute(1, 2, 0), interpolation="nearest")
+        axes.imshow(shown.transpose(1, 2, 0), interpolation="nearest")
     axes.set_title(title)
     axes.set_axis_off()
 
@@ -201,6 +201,7 @@ def _blocks(network: nn.Sequential) -> list[tuple[list[tuple[str, str]], int]]:
         if isinstance(layer, nn.Conv2d):
             text = f"{text} {layer.kernel_size[0]}×{layer.kernel_size[1]}\n"
             text += f"{layer.in_channels} → {layer.out_channels}"
+        if isinstance(layer, nn.Conv2d) or not found:
             found.append([])
         found[-1].append((text, shade))
     return [(block, len(list(same))) for block, same in groupby(found)]

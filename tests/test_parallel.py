@@ -29,8 +29,14 @@ def shared(out: str) -> None:
         "dncnn", D=4, width=6, norm="none", generator=runtime.generator(runtime.rank(), "network")
     ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pool = datasets.PatchPool([photo("camera")], 16)
+    items = []
+
+    def objective(sample: training.Sample) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        items.append(len(sample["output"]))
+        return MSE(sample)
+
     history = training.fit(
-        training.supervised(MSE, machine, sub_batches=2, clip=RECIPE.clip),
+        training.supervised(objective, machine, sub_batches=2, clip=RECIPE.clip),
         {"network": network, "optimiser": training.optimiser(network.parameters(), RECIPE)},
         datasets.synthetic(pool, degradations.GaussianNoise(25.0), RECIPE.batch),
         RECIPE,
@@ -39,7 +45,8 @@ def shared(out: str) -> None:
     loss = run.once("loss", lambda: history.values["loss"][-1])
     run.record(dataset="curve", method="dncnn", metric="loss", value=loss)
     run.finish()
-    torch.save((network.state_dict(), history.values), Path(out) / f"rank{runtime.rank()}.pt")
+    kept = (network.state_dict(), history.values, items)
+    torch.save(kept, Path(out) / f"rank{runtime.rank()}.pt")
 
 
 def torchrun(
@@ -66,7 +73,7 @@ def test_two_processes_under_torchrun_train_the_network_of_one(tmp_path: Path) -
     shared(str(one))
     done = torchrun(two, 2, "tests.test_parallel:shared")
     assert done.returncode == 0, done.stderr[-3000:]
-    (alone, curves), first, second = (
+    (alone, curves, items), first, second = (
         torch.load(path, weights_only=True)
         for path in (one / "rank0.pt", two / "rank0.pt", two / "rank1.pt")
     )
@@ -74,6 +81,8 @@ def test_two_processes_under_torchrun_train_the_network_of_one(tmp_path: Path) -
         assert first[0][name].equal(second[0][name]), "the two processes have one network"
         torch.testing.assert_close(first[0][name], value, rtol=0, atol=1e-6)
     assert first[1] == second[1]
+    assert set(items) == {4}
+    assert first[2] == second[2] == [2] * len(items), "each process works on half of every piece"
     for name, values in curves.items():
         assert first[1][name] == pytest.approx(values, rel=1e-5)
     # one of the two owns the run folder; the other neither waits for it nor writes

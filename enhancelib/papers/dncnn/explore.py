@@ -57,7 +57,8 @@ def renderer(networks: Mapping[str, nn.Module]) -> Render:
     """The panel's render function.
 
     Args:
-        networks: Name -> network; one for grey pictures restores the channels one by one.
+        networks: Name -> network; one for grey pictures restores the channels one by one, one for
+            colour takes a grey picture as three equal channels.
 
     Returns:
         (picture (C, H, W), sigma=, network=) -> (noisy, restored, caption).
@@ -65,6 +66,8 @@ def renderer(networks: Mapping[str, nn.Module]) -> Render:
     psnr = metrics.METRICS["psnr"]
 
     def render(picture: Tensor, *, sigma: float, network: str) -> tuple[Tensor, Tensor, str]:
+        if picture.shape[0] == 1:
+            picture = picture.expand(int(networks[network].c), -1, -1)  # type: ignore[arg-type]
         noise = torch.randn(picture.shape, generator=runtime.generator(0, "explore"))
         y = picture + noise * (sigma / 255)
         restored = _restore(networks[network], y)

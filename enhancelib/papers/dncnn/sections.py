@@ -412,19 +412,19 @@ def pivot(run: Run, table: str, *, metric: str = "psnr_8bit") -> pd.DataFrame:
         metric: What is shown.
 
     Returns:
-        One row per method.
+        One row per method, and per data set where there are several.
     """
     import pandas as pd
 
     values = run.values(table=table, metric=metric, image="mean")
     if values.empty:
         return pd.DataFrame({"method": []})
-    cells = values.groupby(["method", "setting"], sort=False)["value"].apply(
-        lambda group: spread(list(group))
-    )
-    frame = cells.unstack("setting")
+    one = values["dataset"].nunique() == 1
+    index = ["method"] if one else ["dataset", "method"]
+    groups = values.groupby([*index, "setting"], sort=False)["value"]
+    frame = groups.apply(lambda group: spread(list(group))).unstack("setting")
     frame = frame.reindex(columns=list(dict.fromkeys(values["setting"])))
-    return pd.DataFrame(frame.fillna("n/a").reset_index())
+    return pd.DataFrame(frame.fillna("not measured").reset_index())
 
 
 def timing(s: Study) -> pd.DataFrame:
