@@ -214,6 +214,8 @@ class Run:
         if self._writes:
             with replacing(path) as part:
                 figure.savefig(part, format="png", dpi=150, bbox_inches="tight", facecolor="white")
+                if part.stat().st_size > LARGEST_FIGURE:
+                    _to_palette(part)
         self.figures[name] = {"file": f"figures/{name}.png", "photos": list(photos)}
         return path
 

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from enhancelib import results, runtime
-from tests.starts import Start, finish
+from tests.starts import SoakError, Start, finish
 
 RUN = f"{shlex.quote(sys.executable)} -m enhancelib.cli run dncnn"
 LEVEL_AND_SEED = re.compile(r"(-s[^-]+)?-seed\d+$")
@@ -234,6 +234,7 @@ class Soak:
         self.finished = Finished(folder, order)
         self.kinds = {stage.kind for stage in order}
         self.deaths: list[Death] = []
+        self.code = runtime.code()
 
     def unhit(self) -> set[str]:
         """Kinds of arms that no kill has met."""
@@ -257,6 +258,8 @@ class Soak:
 
     def attempt(self, target: Stage, *, half_written: bool) -> bool:
         """Start the command and kill it in one stage; False where it ended before that."""
+        if runtime.code() != self.code:
+            raise SoakError("enhancelib was edited during the soak, so its runs start all over")
         start = Start(self.command, self.folder, self.environment)
         try:
             reached = self.reach(start, target, half_written=half_written)
@@ -395,6 +398,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (reference / "results.json").exists():
         print(f"undisturbed run: {reference}", flush=True)
         finish(command(reference), reference, environment)
+    if (reference / "code.txt").read_text(encoding="utf-8") != runtime.code():
+        print(f"soak: {reference} was made by another version of enhancelib; leave out --reference")
+        return 2
     environment["OMP_NUM_THREADS"] = str(threads(reference))
     order = stages(reference)
     print(f"{len(order)} stages, OMP_NUM_THREADS={threads(reference)}\n{HEAD}", flush=True)

@@ -158,6 +158,57 @@ def test_a_full_disk_is_named_as_such(tmp_path: Path) -> None:
     assert not (tmp_path / "values.csv").exists()
 
 
+# Two versions of the code
+
+
+def left(folder: Path) -> list[str]:
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != "code.txt")
+    return sorted(str(file.relative_to(folder)) for file in files)
+
+
+def unfinished(folder: Path) -> None:
+    for name in ("checkpoints/main.pt", "once/bm3d.json", "values.csv"):
+        folders.write_text(folder / name, name)
+
+
+def test_the_same_code_goes_on_with_what_it_left(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert not folders.set_aside(tmp_path, "aaaa")
+        unfinished(tmp_path)
+    assert left(tmp_path) == ["checkpoints/main.pt", "once/bm3d.json", "values.csv"]
+
+
+def test_other_code_starts_again_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders.set_aside(tmp_path, "aaaa")
+    unfinished(tmp_path)
+    assert folders.set_aside(tmp_path, "bbbb")
+    assert left(tmp_path) == [
+        *("superseded/checkpoints/main.pt", "superseded/once/bm3d.json", "values.csv")
+    ]
+    assert "the code has changed since, so training starts again" in capsys.readouterr().out
+    assert not folders.set_aside(tmp_path, "bbbb"), "once"
+
+
+def test_a_kill_while_putting_away_mixes_nothing(tmp_path: Path) -> None:
+    folders.set_aside(tmp_path, "aaaa")
+    unfinished(tmp_path)
+    (tmp_path / "superseded").mkdir()
+    (tmp_path / "once").replace(tmp_path / "superseded" / "once")
+    # killed here: the mark still names the old code
+    assert folders.set_aside(tmp_path, "bbbb")
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "once").exists()
+
+
+def test_what_was_left_before_there_was_a_mark_is_taken_over(tmp_path: Path) -> None:
+    unfinished(tmp_path)
+    assert not folders.set_aside(tmp_path, "aaaa")
+    assert (tmp_path / "checkpoints" / "main.pt").exists()
+    assert (tmp_path / "code.txt").read_text() == "aaaa"
+
+
 # Before a kernel starts
 
 

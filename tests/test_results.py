@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from enhancelib import results, runtime
 from enhancelib.results import Run, RunError
@@ -309,3 +310,19 @@ def test_where_it_writes_and_how_large_it_is_do_not_change_the_hash() -> None:
     assert results.folder_of("dncnn", "small", moved).name == name
     # `printf '{"sigma": 25.0}' | sha256sum`: the names of published runs must not change
     assert name == "small-e11c467b"
+
+
+def test_a_large_figure_is_stored_in_256_colours(run: Run) -> None:
+    # noise does not compress: with 24 bits a pixel this figure would be refused by `publish`
+    noise = np.random.default_rng(0).random((700, 700))
+    figure = Figure(figsize=(5, 5))
+    figure.add_subplot().imshow(noise, cmap="gray", interpolation="nearest")
+    path = run.figure("noise", figure)
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        levels = np.array(picture.convert("RGB"))
+    assert len(np.unique(levels.reshape(-1, 3), axis=0)) > 200
+    small = Figure(figsize=(5, 5))
+    small.add_subplot().plot([0, 1])
+    with Image.open(run.figure("line", small)) as picture:
+        assert picture.mode != "P"

@@ -156,6 +156,23 @@ def test_a_digest_is_that_of_the_contents_in_their_order(tmp_path: Path) -> None
 # What a result says of its origin
 
 
+def test_code_is_the_library_without_its_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "enhancelib"
+    for name in ("runtime.py", "cli.py", "models/dncnn.py", "widgets/panel.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("a = 1\n")
+    monkeypatch.setattr(runtime, "__file__", str(package / "runtime.py"))
+    first = runtime.code()
+    assert len(first) == 16
+    for name in ("cli.py", "widgets/panel.py"):
+        (package / name).write_text("a = 2\n")
+    assert runtime.code() == first
+    (package / "models" / "dncnn.py").write_text("a = 2\n")
+    assert runtime.code() != first
+
+
 def test_a_clean_tree_is_clean_and_every_change_of_code_is_dirty(checkout: Path) -> None:
     head = git(checkout, "rev-parse", "HEAD")
     assert runtime.commit() == (head, False)

@@ -222,6 +222,14 @@ def test_a_run_that_fails_by_itself_is_no_death(tmp_path: Path) -> None:
         finish(words, tmp_path / "run", os.environ)
 
 
+def test_a_reference_of_other_code_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "code.txt").write_text("0123456789abcdef")
+    assert soak.main(["--out", str(tmp_path / "new"), "--reference", str(run)]) == 2
+    assert "another version of enhancelib" in capsys.readouterr().out
+
+
 def test_it_never_soaks_into_a_folder_that_exists(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ measurement.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -145,10 +146,10 @@ def _card(
     psnr: dict[str, Any] = {}
     for sigma in (0, *SIGMAS):
         ours, noisy = _psnr(quick, pictures, sigma)
-        row = {"network": round(ours, 3), "noisy": round(noisy, 3)}
+        row = {"network": _decibels(ours), "noisy": _decibels(noisy)}
         if sigma:
-            row["cbm3d"] = round(_psnr(cast(nn.Module, _Bm3d(sigma)), pictures, sigma)[0], 3)
-            row["gap"] = round(row["network"] - row["cbm3d"], 3)
+            cbm3d = _psnr(cast(nn.Module, _Bm3d(sigma)), pictures, sigma)[0]
+            row |= {"cbm3d": _decibels(cbm3d), "gap": _decibels(ours - cbm3d)}
         psnr[f"sigma={sigma}"] = row
     return {
         "network": "DnCNN, blind, colour, residual, no batch normalisation",
@@ -166,6 +167,11 @@ def _card(
         "seconds": round(seconds),
         "licence": "Apache-2.0",
     }
+
+
+def _decibels(value: float) -> float | None:
+    """JSON has no infinity: a picture without noise has no PSNR."""
+    return round(value, 3) if math.isfinite(value) else None
 
 
 class _Bm3d:

@@ -74,7 +74,7 @@ def receptive_fields(run: Run) -> Figure:
         residual = network.double().eval().outputs(x)["residual"]  # type: ignore[operator]
         (gradient,) = torch.autograd.grad(residual[0, 0, side // 2, side // 2], x)
         seen = gradient[0, 0].abs()
-        shade = ax.imshow((seen / seen.max()).clamp_min(1e-12).log10(), vmin=-9, vmax=0)
+        shade = ax.imshow((seen / seen.max()).clamp_min(1e-12).log10().numpy(), vmin=-9, vmax=0)
         corner = (side - reach) / 2 - 0.5
         ax.add_patch(Rectangle((corner, corner), reach, reach, fill=False, edgecolor="#D55E00"))
         count = int((seen.sum(0) > 0).sum())

@@ -235,11 +235,12 @@ def test_parity_compares_the_authors_networks_with_their_own_numbers(tmp_path: P
     psnr_rows(run, "denoising", own, dataset="Set12")
     psnr_rows(run, "denoising", own, dataset="photos")
     sections.parity(run, sections.published_means("set12"))
-    assert [(row["name"], row["published"], row["agrees"]) for row in run.parity] == [
+    assert [(row["name"], round(row["published"], 2), row["agrees"]) for row in run.parity] == [
         ("DnCNN-S, Set12, sigma=25, PSNR in dB", 30.44, True),
         ("DnCNN-S, Set12, sigma=15, PSNR in dB", 32.86, False),
         ("DnCNN-B, Set12, sigma=25, PSNR in dB", 30.36, True),
     ]
+    assert {row["within"] for row in run.parity} == {0.02}
 
 
 # Ablations
@@ -318,8 +319,12 @@ def test_a_pivot_keeps_the_order_and_says_what_is_missing(tmp_path: Path) -> Non
     frame = sections.pivot(run, "t")
     assert list(frame.columns) == ["method", "sigma=50", "sigma=5", "x"]
     found = frame.set_index("method")
-    assert found.loc["b"].tolist() == ["2.00", "2.00 ± 1.41", "n/a"]
-    assert found.loc["a"].tolist() == ["n/a", "n/a", "7.00"]
+    assert found.loc["b"].tolist() == ["2.00", "2.00 ± 1.41", "not measured"]
+    assert found.loc["a"].tolist() == ["not measured", "not measured", "7.00"]
+    psnr_rows(run, "t", [("b", "sigma=50", 9.0)], dataset="Set5")
+    found = sections.pivot(run, "t").set_index(["dataset", "method"])
+    assert list(found.index) == [("photos", "b"), ("photos", "a"), ("Set5", "b")]
+    assert found["sigma=50"].tolist() == ["2.00", "not measured", "9.00"]
 
 
 # Seconds
