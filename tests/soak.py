@@ -156,8 +156,10 @@ class Finished:
 
 def choose(remaining: Sequence[Stage], unhit: set[str], kills: int, rng: random.Random) -> Stage:
     """The next stage to hit, so that the kills left reach every kind and spread over the rest."""
-    wanted = sorted(unhit & {stage.kind for stage in remaining})
-    chosen = [rng.choice([s for s in remaining if s.kind == kind]) for kind in wanted]
+    chosen = []
+    for kind in sorted(unhit & {stage.kind for stage in remaining}):
+        chances = [stage for stage in remaining if stage.kind == kind]
+        chosen.append(rng.choice(chances[:-1] or chances))  # a kill that comes late has one more
     chosen += rng.choices(remaining, k=max(0, kills - len(chosen)))
     return min(chosen or remaining, key=remaining.index)
 
@@ -173,7 +175,8 @@ def await_stage(start: Start, finished: Finished, target: Stage) -> float | None
             return target.lead
         if not unfinished and start.opened():
             return finished.order[0].lead
-        time.sleep(0.005)
+        start.watch()
+        time.sleep(0.002)
     return None
 
 
@@ -190,6 +193,7 @@ def await_moment(
     while start.alive():
         if time.monotonic() > deadline or finished.step(target.name) >= wanted:
             return True
+        start.watch()
         time.sleep(0.002)
     return False
 

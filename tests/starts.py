@@ -57,8 +57,8 @@ class Start:
 
     def freeze(self) -> None:
         """Stop every process of the tree where it stands."""
-        if time.monotonic() - self._listed > 1:
-            self._list()
+        self._send(signal.SIGSTOP)  # first those known, then those that came since
+        self._list()
         self._send(signal.SIGSTOP)
         deadline = time.monotonic() + 1
         while time.monotonic() < deadline and any(map(_runs, self._tree)):
@@ -75,9 +75,8 @@ class Start:
 
     def kill(self) -> float:
         """SIGKILL for the whole tree; seconds that it lived."""
+        self.freeze()  # a stopped tree starts no more processes
         lived = time.monotonic() - self.began
-        self._list()
-        self._send(signal.SIGSTOP)  # a stopped tree starts no more processes
         self._list()
         self._send(signal.SIGKILL)
         self.process.wait(timeout=60)

@@ -155,7 +155,7 @@ def record(
         for metric, image, number in (
             ("psnr_8bit", "mean", value),
             ("psnr_8bit", "astronaut", 60 - value),
-            ("ssim", "mean", 1 - value / 100),
+            ("ssim_8bit", "mean", 1 - value / 100),
         )
     ]
 

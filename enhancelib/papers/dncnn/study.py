@@ -30,7 +30,7 @@ from enhancelib.training import History
 
 Restore = Callable[[Tensor], Tensor]
 OBJECTIVE = losses.Objective({"half_sse": losses.Term(1.0, losses.pixel.half_sse)})
-METRICS = ("psnr_8bit", "ssim")
+METRICS = ("psnr_8bit", "ssim_8bit")
 BLIND_ARM = "blind"
 
 

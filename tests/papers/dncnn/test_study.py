@@ -321,12 +321,12 @@ def test_scores_are_the_metrics_of_the_rounded_pictures(tmp_path: Path) -> None:
         levels = (blurred(y[None]).clamp(0, 1) * 255).round()
         error = (levels - clean * 255).double().square().mean()
         psnrs.append(10 * math.log10(255**2 / error))
-        ssims.append(float(metrics.METRICS["ssim"](levels / 255, clean[None])))
+        ssims.append(float(metrics.METRICS["ssim_8bit"](levels / 255, clean[None])))
     values = run.values()
     assert values.drop(columns=["metric", "image", "value"]).drop_duplicates().values.tolist() == [
         ["t", "two", "sigma=25", "mean", 4, False]
     ]
-    for metric, wanted in (("psnr_8bit", psnrs), ("ssim", ssims)):
+    for metric, wanted in (("psnr_8bit", psnrs), ("ssim_8bit", ssims)):
         found = select(values, metric=metric).set_index("image")["value"]
         assert list(found.index) == ["cat", "coins", "mean"]
         assert list(found) == pytest.approx([*wanted, np.mean(wanted)], abs=1e-4)
@@ -338,7 +338,7 @@ def test_less_than_half_a_level_is_no_error(tmp_path: Path) -> None:
     pairs = {"cat": (CAT, CAT)}
     words: Any = {"method": "m", "dataset": "d", "setting": "s", "table": "t"}
     assert study.score(run, lambda y: y + 0.4 / 255, pairs, **words) == math.inf
-    assert select(run.values(), metric="ssim", image="mean")["value"].item() == pytest.approx(1)
+    assert select(run.values(), metric="ssim_8bit", image="mean")["value"].item() == pytest.approx(1)
     assert study.score(run, lambda y: y + 0.6 / 255, pairs, **words) == pytest.approx(
         48.13, abs=0.1
     )
