@@ -338,7 +338,9 @@ def test_less_than_half_a_level_is_no_error(tmp_path: Path) -> None:
     pairs = {"cat": (CAT, CAT)}
     words: Any = {"method": "m", "dataset": "d", "setting": "s", "table": "t"}
     assert study.score(run, lambda y: y + 0.4 / 255, pairs, **words) == math.inf
-    assert select(run.values(), metric="ssim_8bit", image="mean")["value"].item() == pytest.approx(1)
+    assert select(run.values(), metric="ssim_8bit", image="mean")["value"].item() == pytest.approx(
+        1
+    )
     assert study.score(run, lambda y: y + 0.6 / 255, pairs, **words) == pytest.approx(
         48.13, abs=0.1
     )
