@@ -149,9 +149,9 @@ def test_sets(p: Parameters) -> dict[str, dict[str, Tensor]]:
         p: The profile says how many photos, and how large.
 
     Returns:
-        Set name -> picture name -> (1, H, W).
+        Set name -> picture name -> (1, H, W); at profile "paper" the paper's sets alone.
     """
-    sets = {PHOTOS: test_photos(p, colour=False)}
+    sets = {} if p.profile == "paper" else {PHOTOS: test_photos(p, colour=False)}
     for name in ("Set12", "BSD68"):
         if p.data_root and LAYOUTS[name].find(p.data_root):
             sets[name] = LAYOUTS[name].read(p.data_root)

@@ -229,6 +229,8 @@ def denoising_table(run: Run, dataset: str, published: pd.DataFrame | None = Non
             for setting, values in group.groupby("setting", sort=False)
         }
         rows.append({"method": str(method), "source": "this run", **cells})
+    if not rows:
+        return pd.DataFrame(columns=["method", "source"])
     frame = pd.DataFrame(rows).fillna("n/a")
     levels = [column for column in frame.columns if column.startswith("σ")]
     return frame[["method", "source", *sorted(levels, key=lambda c: float(c.split()[-1]))]]
