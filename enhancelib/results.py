@@ -57,6 +57,8 @@ class Run:
         parameters: All parameters of the run, recorded verbatim.
         folder: Where the run writes; see `folder_of`.
         runtime: The machine's settings.
+        across_versions: Go on with checkpoints that an earlier version of the library left; for
+            trainings of days whose card lists the commits, never for tables.
 
     Raises:
         RunError: If another process holds the folder for more than 10 s, or it cannot be written.
@@ -77,6 +79,7 @@ class Run:
     parameters: Mapping[str, Any]
     folder: Path
     runtime: runtime.Runtime
+    across_versions: bool = False
     tables: dict[str, str] = field(init=False, default_factory=dict)
     figures: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
     parity: list[dict[str, Any]] = field(init=False, default_factory=list)
@@ -93,7 +96,8 @@ class Run:
         if self._writes:
             self._lock = hold(self.folder)
             (self.folder / "results.json").unlink(missing_ok=True)
-            set_aside(self.folder, runtime.code())
+            if not self.across_versions:
+                set_aside(self.folder, runtime.code())
 
     def record(
         self,
