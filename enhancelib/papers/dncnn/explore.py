@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -46,11 +47,17 @@ def pictures(p: Parameters) -> dict[str, Callable[[], Tensor]]:
         p: The profile sets their size.
 
     Returns:
-        Name -> loader of a (3, side, side) picture.
+        Name -> loader of the photo's middle square, reduced to (3, side, side).
     """
     side = figures.side(p)
     listed = (*photos.names("test", bundled=True), *photos.names("validation", bundled=True))
-    return {name: lambda name=name: data.crop(photos.load(name), side) for name in listed}  # type: ignore[misc]
+    return {name: partial(_square, name, side) for name in listed}
+
+
+def _square(name: str, side: int) -> Tensor:
+    photo = photos.load(name)
+    square = data.crop(photo, min(photo.shape[1:]))
+    return images.clip(images.resize(square, size=(side, side)))
 
 
 def renderer(networks: Mapping[str, nn.Module]) -> Render:
