@@ -291,6 +291,8 @@ def test_ctrl_c_keeps_the_notebook_and_leaves_no_kernel(paper: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a group of its own, as a terminal gives it
+        # a job in the background of a shell is born deaf to Ctrl-C, and so are its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     until = time.monotonic() + 120
     while not (folder / "here").exists() and time.monotonic() < until:
