@@ -27,8 +27,9 @@ def _guard() -> ModuleType:
 
 def _settle() -> None:
     """Set what child processes inherit, before anything imports torch."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ.setdefault("OMP_NUM_THREADS", str(min(2, cores or 1)))
+    # small networks gain little from a second thread, and on a busy machine two threads wait for
+    # each other: a smoke run then takes minutes instead of half a minute
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     path = os.environ.get("PYTHONPATH", "")
     if str(GUARD) not in path.split(os.pathsep):
         os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), *filter(None, [path])])
