@@ -86,9 +86,9 @@ display(dict(runtime.environment(run.runtime)))
 # $$y = x + v, \qquad v \sim \mathcal{N}\!\left(0, (\sigma/255)^2 I\right) \tag{3}$$
 # Eq. 3: enhancelib.degradations.GaussianNoise
 #
-# It is *not* clipped to $[0, 1]$, in training or in tests. The paper does not say so, the released code does it, and it matters: clipping makes the noise depend on the picture, and a network trained with one convention and tested with the other loses tenths of a decibel.
+# It is *not* clipped to $[0, 1]$, in training or in tests. The paper does not say so, the released code does it, and it matters: clipping makes the noise depend on the picture, so a network trained with one convention meets another noise when it is tested with the other.
 #
-# Without `data_root`, patches come from the photo bank (`enhancelib fetch`), and scores from its test photos, which nothing here trains on or selects by. With it, they come from Train400 and the sets found there.
+# Without `data_root`, patches come from the photo bank (`enhancelib fetch`), and scores from its test photos, which nothing here trains on or selects by. The patches drawn below are of two of these test photos, whose licence lets us print them. With it, they come from Train400 and the sets found there.
 
 # %%
 x = figures.shown(64)[None]
@@ -241,7 +241,7 @@ figures.probe(run)
 # %% [markdown]
 # ### One network, three tasks
 #
-# DnCNN-3 is trained on noise, bicubic down-sampling and JPEG at once, and is told neither task nor strength. This works because all three leave a residual that is small and local. The six tiles below were degraded in six ways and restored by one pass.
+# DnCNN-3 is trained on noise, bicubic down-sampling and JPEG at once, and is told neither task nor strength. The idea is that all three leave a residual that is small and local; the table and the verdict say how far it carries at this scale. The six tiles below were degraded in six ways and restored by one pass.
 
 # %%
 three.measure(s, found)
@@ -286,8 +286,8 @@ print(f"profile {p.profile}: results in {run.finish().parent}")
 # - The official code is MatConvNet ([cszn/DnCNN](https://github.com/cszn/DnCNN)); the authors' PyTorch version is in [cszn/KAIR](https://github.com/cszn/KAIR).
 # - TNRD: Y. Chen, T. Pock, *Trainable Nonlinear Reaction Diffusion*, TPAMI 2017. BM3D: K. Dabov et al., TIP 2007.
 #
-# What the paper leaves open, and how we chose: the constant of batch normalisation is $10^{-4}$ (released code); its running moments use momentum 0.1, where the release keeps those of the last mini-batch only, because single batches made evaluation jump; noise is not clipped (released code).
+# What the paper leaves open, and how we chose: the constant of batch normalisation is $10^{-4}$ (released code); its running moments use momentum 0.1, where the release keeps those of the last mini-batch only, because the moments of one batch depend on which batch came last; noise is not clipped (released code).
 #
-# Where we depart at `smoke`, `small` and `large`: networks are narrower or shallower, trained for hundreds to thousands of steps instead of 80,000; Adam's rate drops once, at four fifths of the steps; SGD's gradients are clipped to norm 1, without which the arms that have no batch normalisation diverge; residual networks start with their last layer scaled by 0.1; photos of the bank stand in for BSD unless `data_root` is given; the ablation's networks of the gain and blind sections have no batch normalisation, so that its running moments cannot blur the comparison. Profile `paper` follows the article's recipe, and `recipe="official"` the release. One thing in the former cannot be as it is remembered: SGD with rate 0.1 diverges at the second step when Eq. 5 is summed over a patch, and from He's initialisation even when it is averaged over pixels. We let the rate belong to the average and start as the released code does.
+# Where we depart at `smoke`, `small` and `large`: networks are narrower or shallower, trained for hundreds to thousands of steps instead of 80,000; Adam's rate drops once, at four fifths of the steps; SGD's gradients are clipped to norm 1, because Eq. 5 sums over a patch; residual networks start with their last layer scaled by 0.1; photos of the bank stand in for BSD unless `data_root` is given; the ablation's networks of the gain and blind sections have no batch normalisation, so that its running moments cannot blur the comparison. Profile `paper` follows the article's recipe, and `recipe="official"` the release. One thing in the former cannot be as it is remembered: SGD with rate 0.1 on Eq. 5 summed over a patch (`tests/papers/dncnn/test_study.py` shows how it ends). We let the rate belong to the average over pixels and start as the released code does.
 #
 # Why our numbers differ from the paper's at these profiles: less training, smaller networks, other pictures. Why they should not differ in direction: the claims do not speak of size.

@@ -87,7 +87,7 @@ def receptive_fields(run: Run) -> Figure:
 
 
 def samples(run: Run, p: Parameters) -> Figure:
-    """A look at the training data: clean patches above, noisy ones below.
+    """Patches of two bundled photos, cut as in training: clean above, noisy below.
 
     Args:
         run: Keeps the figure.

@@ -378,3 +378,31 @@ def test_depth_and_profiles_fit() -> None:
     assert settings.depth(Parameters(profile="paper", variant="S")) == 17
     assert {settings.depth(Parameters(profile="paper", variant=v)) for v in "BC3"} == {20}
     assert {settings.depth(Parameters(profile="smoke", variant=v)) for v in "SBC3"} == {5}
+
+
+def test_the_papers_rate_diverges_on_the_summed_loss_and_not_on_the_average() -> None:
+    """Why recipe "paper" lets SGD's rate belong to the mean over pixels: see `Study.main`."""
+    rate = settings.RECIPES["paper"].learning_rate
+    curves = {share: _sgd(rate, share) for share in (1.0, 1 / 40**2)}
+    summed = curves[1.0]
+    assert not math.isfinite(summed[-1]) or summed[-1] > 1e6 * summed[0]
+    averaged = curves[1 / 40**2]
+    assert all(math.isfinite(loss) for loss in averaged)
+    assert max(averaged) < 2 * averaged[0]
+
+
+def _sgd(rate: float, share: float) -> list[float]:
+    """Eq. 5 over six steps of SGD on `share` times it, from the released initialisation."""
+    generator = torch.Generator().manual_seed(0)
+    network = models.build("dncnn", D=17, initialisation="official", generator=generator)
+    update = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9)
+    clean = torch.stack([CAT[:, :40, k : k + 40] for k in (0, 13, 26, 40)])
+    found = []
+    for _ in range(6):
+        noisy = clean + torch.randn(clean.shape, generator=generator) * (25 / 255)
+        loss = losses.pixel.half_sse(network(noisy), clean)
+        update.zero_grad()
+        (share * loss).backward()
+        update.step()
+        found.append(float(loss.detach()))
+    return found
