@@ -167,12 +167,13 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def set_aside(folder: Path, code: str) -> bool:
+def set_aside(folder: Path, code: str, *, ended_otherwise: bool = False) -> bool:
     """Put away what an earlier version of the code left unfinished, so that no result mixes two.
 
     Args:
         folder: A run folder that this process holds.
         code: Digest of the code that is about to run.
+        ended_otherwise: A run ended here with another number of threads: nothing is to go on.
 
     Returns:
         Whether anything was put away, into `superseded/`.
@@ -180,16 +181,18 @@ def set_aside(folder: Path, code: str) -> bool:
     mark = folder / "code.txt"
     known = mark.read_text() if mark.exists() else code
     stale = [folder / name for name in ("checkpoints", "once") if (folder / name).exists()]
-    if known != code and stale:
+    reason = "the code has changed since" if known != code else ""
+    if ended_otherwise:
+        reason = "the finished run had another number of threads"
+    if reason and stale:
         old = folder / "superseded"
         shutil.rmtree(old, ignore_errors=True)
         old.mkdir()
         for path in stale:
             path.replace(old / path.name)
         print(
-            f"{folder}: the code has changed since, so training starts again; what was there "
-            f"is in {old.name}/",
+            f"{folder}: {reason}, so training starts again; what was there is in {old.name}/",
             flush=True,
         )
     write_text(mark, code)
-    return known != code and bool(stale)
+    return bool(reason and stale)

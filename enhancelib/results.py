@@ -95,9 +95,17 @@ class Run:
         self._environment = dict(runtime.environment(self.runtime))
         if self._writes:
             self._lock = hold(self.folder)
-            (self.folder / "results.json").unlink(missing_ok=True)
             if not self.across_versions:
-                set_aside(self.folder, runtime.code())
+                set_aside(self.folder, runtime.code(), ended_otherwise=self._ended_otherwise())
+            (self.folder / "results.json").unlink(missing_ok=True)
+
+    def _ended_otherwise(self) -> bool:
+        """Whether a run ended here with another number of threads, which gives other bits."""
+        try:
+            found = json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
+            return bool(found["environment"]["threads"] != self.runtime.threads)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def record(
         self,

@@ -326,3 +326,25 @@ def test_a_large_figure_is_stored_in_256_colours(run: Run) -> None:
     small.add_subplot().plot([0, 1])
     with Image.open(run.figure("line", small)) as picture:
         assert picture.mode != "P"
+
+
+def test_a_finished_run_starts_again_with_another_number_of_threads(tmp_path: Path) -> None:
+    """`make reproduce` runs with all cores, `make test` with one thread, in the same folder."""
+    before = runtime.Runtime(torch.device("cpu"), threads=2)
+    first = results.Run("dncnn", "smoke", {}, tmp_path, before)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "main.pt").touch()
+    first.finish()
+    del first
+    results.Run("dncnn", "smoke", {}, tmp_path, runtime.Runtime(torch.device("cpu"), threads=1))
+    assert not (tmp_path / "checkpoints").exists()
+    assert (tmp_path / "superseded" / "checkpoints" / "main.pt").exists()
+
+
+def test_an_unfinished_run_keeps_its_checkpoints_whatever_the_threads(tmp_path: Path) -> None:
+    results.Run(
+        "dncnn", "smoke", {}, tmp_path, runtime.Runtime(torch.device("cpu"), threads=2)
+    ).record(dataset="a", method="m", metric="psnr", value=1.0)
+    (tmp_path / "checkpoints").mkdir()
+    results.Run("dncnn", "smoke", {}, tmp_path, runtime.Runtime(torch.device("cpu"), threads=1))
+    assert (tmp_path / "checkpoints").exists()
