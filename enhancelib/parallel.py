@@ -81,6 +81,27 @@ def share(sample: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value[rank::world] for name, value in sample.items()}
 
 
+def whole(sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The sample of which every process holds its `share`.
+
+    Args:
+        sample: Name -> this process's items; equally many everywhere.
+
+    Returns:
+        Name -> the items of all processes in the order before they were shared, detached.
+    """
+    world = rt.world()
+    if world == 1:
+        return {name: value.detach() for name, value in sample.items()}
+    found = {}
+    for name, value in sample.items():
+        mine = value.detach().contiguous()
+        pieces = [torch.empty_like(mine) for _ in range(world)]
+        dist.all_gather(pieces, mine)
+        found[name] = torch.stack(pieces, 1).flatten(0, 1)
+    return found
+
+
 def mean(values: Mapping[str, float], device: torch.device) -> dict[str, float]:
     """The mean of every value over the processes.
 

@@ -113,6 +113,60 @@ def lines(
     axes.legend()
 
 
+def name_ends(axes: Axes) -> None:
+    """Write every curve's label beside its right end, in its colour, instead of a legend.
+
+    Labels that would lie on one another move apart; a thin line then leads to the curve. Curves
+    without a label stay without one.
+
+    Args:
+        axes: Holds the curves, and its limits do not change any more.
+    """
+    from matplotlib.figure import Figure
+
+    named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    made = axes.get_figure()
+    assert isinstance(made, Figure)
+    made.draw_without_rendering()  # the layout says how many points lie between two ends
+    ends = [(_last(line.get_xdata()), _last(line.get_ydata())) for line in named]
+    points = 72 / made.dpi
+    heights = [float(axes.transData.transform(end)[1]) * points for end in ends]
+    size = float(style()["legend.fontsize"])
+    for line, end, height, place in zip(
+        named, ends, heights, _apart(heights, 1.15 * size), strict=True
+    ):
+        moved = place - height
+        leader = {"arrowstyle": "-", "lw": 0.5, "color": line.get_color(), "shrinkB": 1.5}
+        axes.annotate(
+            str(line.get_label()), end, (10, moved), textcoords="offset points", va="center",
+            fontsize=size, color=line.get_color(), annotation_clip=False,
+            arrowprops=leader if abs(moved) > 1 else None,
+        )  # fmt: skip
+
+
+def _apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """The places nearest to those wanted, in their order, no two closer than the gap."""
+    order = sorted(range(len(wanted)), key=lambda k: wanted[k])
+    groups: list[list[float]] = []  # what the lowest of each group of touching labels would like
+    for place, k in enumerate(order):
+        groups.append([wanted[k] - gap * place])
+        while len(groups) > 1 and _mean(groups[-2]) > _mean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    lowest = [_mean(group) for group in groups for _ in group]
+    found = [0.0] * len(wanted)
+    for place, k in enumerate(order):
+        found[k] = lowest[place] + gap * place
+    return found
+
+
+def _last(values: object) -> float:
+    return float(torch.as_tensor(values).flatten()[-1])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
 def picture(axes: Axes, image: Tensor, title: str) -> None:
     """A picture, pixel for pixel, in its own frame.
 

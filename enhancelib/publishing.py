@@ -19,7 +19,7 @@ from enhancelib import papers, photos, results, runtime, tables
 if TYPE_CHECKING:
     import pandas as pd
 
-FREE = ("profile", "tables", "data_root", "weights", "out", "device")
+FREE = ("profile", "tables", "data_root", "weights", "out", "device", "hours")
 LARGEST_PNG = 300_000
 LARGEST_NOTEBOOK = 1_500_000
 BEGIN, END = "<!-- status:begin -->", "<!-- status:end -->"

@@ -38,6 +38,7 @@ __all__ = [
     "Step",
     "TrainingError",
     "adversarial",
+    "descend",
     "fit",
     "internal",
     "optimiser",
@@ -101,25 +102,53 @@ def supervised(
             (total / sub_batches).backward()  # type: ignore[no-untyped-call]
             for name, value in {"loss": total, **values}.items():
                 logged[name] = logged.get(name, 0.0) + value.detach() / sub_batches
-        _step(update, clip)
+        descend(update, clip)
         return logged
 
     return step
 
 
-def adversarial(generator_step: Step, critic_step: Step, *, critic_updates: int = 1) -> Step:
-    """A step that updates the critic some times, then the generator once, on one sample.
+def descend(update: torch.optim.Optimizer, clip: float) -> None:
+    """One optimiser step on the gradients at hand, their norm bounded.
+
+    Hooks run in their order, so under torchrun clipping sees the averaged gradients.
+
+    Args:
+        update: Its parameters hold their gradients.
+        clip: Largest gradient norm; 0 means no clipping.
+    """
+    if not clip:
+        update.step()
+        return
+    parameters = [p for group in update.param_groups for p in group["params"]]
+
+    def bound(*_: object) -> None:
+        nn.utils.clip_grad_norm_(parameters, clip)
+
+    clipping = update.register_step_pre_hook(bound)
+    update.step()
+    clipping.remove()
+
+
+def adversarial(
+    generator_step: Step, critic_step: Step, *, critic_updates: int = 1, fresh: bool = False
+) -> Step:
+    """A step that updates the critic some times, then the generator once.
 
     Args:
         generator_step: Updates the generator.
         critic_step: Updates the critic (discriminator).
         critic_updates: Critic updates per generator update.
+        fresh: Every update sees items of its own (WGAN-GP, DPED's code): the sample holds
+            `critic_updates + 1` batches, that of the generator last. Otherwise all see the whole
+            sample (PRaD's Algorithm 1).
 
     Returns:
         The step for `fit`; it reports the values of both, those of the critic from its last update.
 
     Raises:
-        ValueError: If `critic_updates` is below 1.
+        ValueError: If `critic_updates` is below 1; from the step, if a fresh sample does not divide
+            into its batches.
 
     Example:
         >>> adversarial(lambda *_: {}, lambda *_: {}, critic_updates=0)
@@ -131,9 +160,11 @@ def adversarial(generator_step: Step, critic_step: Step, *, critic_updates: int 
 
     def step(parts: Parts, sample: Sample, generator: torch.Generator) -> Values:
         values: dict[str, Tensor | float] = {}
-        for _ in range(critic_updates):
-            values.update(critic_step(parts, sample, generator))
-        values.update(generator_step(parts, sample, generator))
+        count = critic_updates + 1
+        batches = _pieces(sample, count, "updates") if fresh else [sample] * count
+        for batch in batches[:-1]:
+            values.update(critic_step(parts, batch, generator))
+        values.update(generator_step(parts, batches[-1], generator))
         return values
 
     return step
@@ -252,31 +283,16 @@ def _loop(
         progress.show(done, history)
 
 
-def _pieces(sample: Sample, count: int) -> list[Sample]:
+def _pieces(sample: Sample, count: int, what: str = "pieces (sub_batches)") -> list[Sample]:
     if count == 1:
         return [sample]
-    parallel.insist_divides(sample, count, "pieces (sub_batches)")
+    parallel.insist_divides(sample, count, what)
     pieces = {name: value.chunk(count) for name, value in sample.items()}
     return [{name: piece[k] for name, piece in pieces.items()} for k in range(count)]
 
 
 def _mean(values: Sequence[Tensor]) -> float:
     return float(torch.stack([value.double().cpu() for value in values]).mean())
-
-
-def _step(update: torch.optim.Optimizer, largest: float) -> None:
-    """One optimiser step; hooks run in their order, so clipping sees the averaged gradients."""
-    if not largest:
-        update.step()
-        return
-    parameters = [p for group in update.param_groups for p in group["params"]]
-
-    def clip(*_: object) -> None:
-        nn.utils.clip_grad_norm_(parameters, largest)
-
-    clipping = update.register_step_pre_hook(clip)
-    update.step()
-    clipping.remove()
 
 
 def _optimiser(part: Stateful) -> torch.optim.Optimizer:

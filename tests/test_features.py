@@ -98,6 +98,42 @@ def test_borders_and_pooling_differ_as_told(features: Path) -> None:
     assert load("vgg19_normalised")(x, ("relu2_1",))["relu2_1"].shape[-1] == 17
 
 
+@pytest.mark.parametrize(
+    ("ceil", "sides"), [(True, (100, 50, 25, 13, 7)), (False, (100, 50, 25, 12, 6))]
+)
+def test_ceiling_keeps_the_last_row_as_dpeds_code_does(
+    features: Path, coffee: Tensor, ceil: bool, sides: tuple[int, ...]
+) -> None:
+    x, taps = coffee[..., :100, :100], ("relu1_2", "relu2_2", "relu3_4", "relu4_4", "relu5_4")
+    found = load("vgg19", ceil=ceil)(x, taps)
+    assert tuple(found[name].shape[-1] for name in taps) == sides
+    assert tuple(found[name].shape[-2] for name in taps) == sides
+
+
+def test_ceiling_changes_nothing_where_sizes_divide(features: Path, coffee: Tensor) -> None:
+    x, taps = coffee[..., :64, :96], ("relu4_2", "relu5_4")
+    one, two = (load("vgg19", ceil=ceil)(x, taps) for ceil in (False, True))
+    for name in taps:
+        assert torch.equal(one[name], two[name]), name
+
+
+def test_the_normalised_network_always_pools_with_ceiling(features: Path) -> None:
+    x = torch.rand(1, 3, 33, 33, generator=torch.Generator().manual_seed(0))
+    one, two = (load("vgg19_normalised", ceil=c)(x, ("relu2_1",))["relu2_1"] for c in (True, False))
+    assert torch.equal(one, two)
+
+
+def test_bfloat16_is_close(features: Path, coffee: Tensor) -> None:
+    x, taps = coffee[..., :64, :64], ("relu1_2", "relu4_2", "relu5_4")
+    exact, rough = load("vgg19")(x, taps), load("vgg19", precision="bf16")(x, taps)
+    for name in taps:
+        assert rough[name].dtype == torch.bfloat16
+        error = (rough[name].float() - exact[name]).norm() / exact[name].norm()
+        assert 1e-4 < float(error) < 0.05, name
+    with pytest.raises(ValueError, match="precision is 'fp16'; expected 'fp32' or 'bf16'"):
+        load("vgg19", precision="fp16")
+
+
 def test_original_input_is_bgr_minus_the_mean(features: Path) -> None:
     red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     first = load("vgg19").stages["conv1_1"]

@@ -102,6 +102,48 @@ def test_curves_are_told_apart_and_the_axes_named() -> None:
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["noisy", "DnCNN"]
 
 
+def ends(series: dict[str, list[float]]) -> Any:
+    _, axes = plots.figure(1, 1, height=2.0)
+    for name, values in series.items():
+        axes[0, 0].plot(range(len(values)), values, label=name)
+    axes[0, 0].set_ylim(0, 1)
+    plots.name_ends(axes[0, 0])
+    return axes[0, 0]
+
+
+def places(ax: Any) -> dict[str, float]:
+    """Label -> points above the end of its curve."""
+    return {text.get_text(): text.xyann[1] for text in ax.texts}
+
+
+def test_curves_are_named_at_their_ends_in_their_colours() -> None:
+    ax = ends({"low": [0.0, 0.2], "_no label": [0.5, 0.5], "high": [0.0, 0.8]})
+    assert places(ax) == {"low": pytest.approx(0), "high": pytest.approx(0)}
+    low, high = ax.texts
+    assert low.xy == (1, 0.2)
+    assert to_hex(low.get_color()) == to_hex(ax.lines[0].get_color())
+    assert to_hex(high.get_color()) == to_hex(ax.lines[2].get_color())
+    assert low.arrow_patch is None
+    assert not ends({}).texts
+
+
+def test_labels_of_close_ends_move_apart_in_their_order() -> None:
+    ax = ends({"c": [0.5, 0.52], "a": [0.5, 0.5], "far": [0.5, 0.95], "b": [0.5, 0.5]})
+    moved = places(ax)
+    ax.figure.draw_without_rendering()
+    points = 72 / ax.figure.dpi
+    heights = {
+        t.get_text(): ax.transData.transform(t.xy)[1] * points + t.xyann[1] for t in ax.texts
+    }
+    order = sorted(("a", "b", "c"), key=lambda name: heights[name])
+    assert order[-1] == "c"  # its curve ends highest
+    gaps = np.diff([heights[name] for name in order])
+    assert gaps.min() > plots.style()["legend.fontsize"]
+    assert moved["far"] == pytest.approx(0)
+    assert sum(moved[name] for name in "abc") == pytest.approx(0, abs=0.5)  # no drift
+    assert next(t for t in ax.texts if t.get_text() == "c").arrow_patch is not None
+
+
 # Pictures
 
 

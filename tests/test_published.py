@@ -85,6 +85,49 @@ def test_spot_checks(table: str, filters: dict[str, str | float], value: float) 
     assert published.rows("dncnn", table=table, **filters).value.tolist() == [value]
 
 
+@pytest.mark.parametrize(
+    ("table", "filters", "value"),
+    [
+        ("depth", {"row": "first convolution's features"}, 22.92),
+        ("cfa", {"row": "+ CFA", "metric": "psnr"}, 22.90),
+        ("ppcn", {"row": "PPCN student", "metric": "psnr"}, 22.54),
+        ("ppcn", {"row": "DPED", "metric": "ms_ssim_dped"}, 0.9204),
+        ("ppcn", {"row": "DPED", "metric": "seconds", "device": "cpu"}, 10.701),
+        (
+            "dped",
+            {"row": "DPED", "dataset": "DPED iPhone test patches", "metric": "psnr_dped"},
+            20.08,
+        ),
+        ("pirm", {"row": "DPED", "metric": "mos", "track": "B"}, 2.4411),
+        ("curves", {"row": "DPED, official code, batch 32", "metric": "color", "step": 0}, 946.0),
+        (
+            "curves",
+            {"row": "DPED, official code, batch 8", "metric": "psnr_dped", "step": 19000},
+            20.58,
+        ),
+    ],
+)
+def test_prad_spot_checks(table: str, filters: dict[str, str | float], value: float) -> None:
+    assert published.rows("prad", table=table, **filters).value.tolist() == [value]
+
+
+def test_derived_values_of_prad_follow_from_stated_ones() -> None:
+    """22.95 dB is stated, and gains over what is lost; the paper's gains are rounded themselves."""
+    full = published.rows("prad", table="depth", row="PRaD").value.item()
+    gain = published.rows("prad", table="cfa", metric="psnr_gain").set_index("row").value
+    cfa = published.rows("prad", table="cfa", metric="psnr").set_index("row").value
+    assert cfa["plain U-Net"] == pytest.approx(full - gain["PRaD over plain U-Net"])
+    for row in ("+ R", "+ CFA"):
+        expected = cfa["plain U-Net"] + gain[f"{row} over plain U-Net"]
+        assert cfa[row] == pytest.approx(expected)
+    pmn = published.rows("prad", table="main", row="PMN").value.item()
+    over = published.rows("prad", table="main", row="PRaD over PMN").value.item()
+    assert pmn == pytest.approx(full - over)
+    image = published.rows("prad", table="discriminator", row="critic sees the image alone")
+    assert image.value.item() == pytest.approx(full - 0.08)
+    assert set(image.certainty) == {"derived"}
+
+
 def test_a_missing_number_has_no_line() -> None:
     with pytest.raises(ValueError, match=r"no line of dncnn's table 'bsd68' has sigma=15"):
         published.rows("dncnn", table="bsd68", row="MLP", sigma=15)

@@ -37,6 +37,19 @@ def test_exponential_without_epochs_falls_at_every_step() -> None:
     assert recipe.rate(99) == pytest.approx(1e-4, rel=1e-12)
 
 
+@pytest.mark.parametrize("steps", [7, 100, 1500])
+def test_one_cycle_is_the_schedule_of_torch(steps: int) -> None:
+    recipe = replace(BASE, schedule="one-cycle", steps=steps, learning_rate=8e-4)
+    update = torch.optim.Adam([nn.Parameter(torch.zeros(1))])
+    theirs = torch.optim.lr_scheduler.OneCycleLR(update, 8e-4, total_steps=steps)
+    for index in range(steps):
+        assert recipe.rate(index) == pytest.approx(update.param_groups[0]["lr"], rel=1e-9)
+        update.step()
+        if index < steps - 1:
+            theirs.step()
+    assert max(recipe.rate(index) for index in range(steps)) == pytest.approx(8e-4, rel=1e-9)
+
+
 def test_milestones_multiply_from_their_own_step_on() -> None:
     recipe = replace(BASE, schedule="milestones", milestones=(30, 60), decay=0.1)
     expected = [(0, 1e-1), (29, 1e-1), (30, 1e-2), (59, 1e-2), (60, 1e-3), (99, 1e-3)]

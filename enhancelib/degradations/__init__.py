@@ -7,7 +7,18 @@ A degradation is a frozen dataclass, called as `GaussianNoise(25.0)(sample, gene
 from enhancelib.degradations.composition import Chain, OneOf
 from enhancelib.degradations.compression import Jpeg
 from enhancelib.degradations.noise import GaussianNoise
+from enhancelib.degradations.phone import Phone
 from enhancelib.degradations.resolution import Bicubic, modcrop
 from enhancelib.degradations.sample import Degradation, Sample
 
-__all__ = ["Bicubic", "Chain", "Degradation", "GaussianNoise", "Jpeg", "OneOf", "Sample", "modcrop"]
+__all__ = [
+    "Bicubic",
+    "Chain",
+    "Degradation",
+    "GaussianNoise",
+    "Jpeg",
+    "OneOf",
+    "Phone",
+    "Sample",
+    "modcrop",
+]

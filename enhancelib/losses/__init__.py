@@ -65,6 +65,8 @@ class Objective:
 
     Args:
         terms: Name -> term, at least one.
+        prepare: Adds what several terms share (features of a frozen network) to the sample, once
+            per call; None where terms look at the sample as it is.
 
     Raises:
         ValueError: If there is no term.
@@ -81,6 +83,7 @@ class Objective:
     """
 
     terms: Mapping[str, Term]
+    prepare: Callable[[Sample], Sample] | None = None
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -150,14 +153,15 @@ class Objective:
             raise ValueError(
                 f"weight for unknown term {unknown[0]!r}; the terms are {', '.join(self.terms)}"
             )
-        return Objective(
-            {
-                name: replace(term, weight=weights.get(name, term.weight))
-                for name, term in self.terms.items()
-            }
-        )
+        terms = {
+            name: replace(term, weight=weights.get(name, term.weight))
+            for name, term in self.terms.items()
+        }
+        return Objective(terms, self.prepare)
 
     def _values(self, sample: Sample) -> dict[str, Tensor]:
+        if self.prepare:
+            sample = self.prepare(sample)
         return {name: _value(name, term, sample) for name, term in self.terms.items()}
 
 

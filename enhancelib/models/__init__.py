@@ -11,13 +11,27 @@ from typing import Any
 
 from torch import nn
 
+from enhancelib.models.backbones import GridNet, Johnson, RSGUNet, unet
 from enhancelib.models.dncnn import DnCNN
+from enhancelib.models.dped import DPED, SRCNN, DPEDDiscriminator
 from enhancelib.models.inference import fast, fold
+from enhancelib.models.ppcn import PPCN
+from enhancelib.models.prad import Discriminator, Generator
 
 __all__ = ["MODELS", "build", "fast", "fold"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "dncnn": DnCNN,
+    "dped": DPED,
+    "dped.discriminator": DPEDDiscriminator,
+    "gridnet": GridNet,
+    "johnson": Johnson,
+    "ppcn": PPCN,
+    "prad": Generator,
+    "prad.discriminator": Discriminator,
+    "rsgunet": RSGUNet,
+    "srcnn": SRCNN,
+    "unet": unet,
 }
 """Name -> builder; "paper" is the network a user applies to a photo, "paper.part" another one."""
 
@@ -40,7 +54,7 @@ def build(name: str, **options: Any) -> nn.Module:  # noqa: ANN401 - each networ
         41
         >>> build("dcnn")
         Traceback (most recent call last):
-        ValueError: model is 'dcnn'; expected one of dncnn
+        ValueError: model is 'dcnn'; expected one of dncnn, dped, ...
     """
     if name not in MODELS:
         raise ValueError(f"model is {name!r}; expected one of {', '.join(sorted(MODELS))}")

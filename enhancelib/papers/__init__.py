@@ -17,7 +17,7 @@ from torch import Tensor
 from enhancelib.claims import Claim
 from enhancelib.papers.parameters import Common, ParameterError
 
-PAPERS: tuple[str, ...] = ("dncnn",)
+PAPERS: tuple[str, ...] = ("dncnn", "prad")
 """The slugs of the catalogue, in reading order."""
 
 
@@ -67,7 +67,7 @@ def load(slug: str) -> Paper:
         'dncnn'
         >>> load("dcnn")
         Traceback (most recent call last):
-        enhancelib.papers.parameters.ParameterError: no paper 'dcnn'; the catalogue has dncnn
+        enhancelib.papers.parameters.ParameterError: no paper 'dcnn'; the catalogue has dncnn, prad
     """
     if slug not in PAPERS:
         raise ParameterError(f"no paper {slug!r}; the catalogue has {', '.join(PAPERS)}")

@@ -7,6 +7,7 @@ format goes through the model's converter, which recognises the variant from the
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -18,16 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from enhancelib import models
-from enhancelib.weights import dncnn
+from enhancelib.weights import dncnn, dped, ppcn, tensorflow
 from enhancelib.weights.formats import READERS, Stored, WeightsError, read
 
-__all__ = ["CONVERTERS", "READERS", "WeightsError", "card", "load", "save", "sha256"]
+__all__ = ["CONVERTERS", "READERS", "WeightsError", "card", "files", "load", "save", "sha256"]
 
 Converter = Callable[[Mapping[str, Tensor]], tuple[dict[str, object], dict[str, Tensor]]]
 PathLike = str | os.PathLike[str]
 
 CONVERTERS: dict[str, Converter] = {
     "dncnn": dncnn.convert,
+    "dped": dped.convert,
+    "ppcn": ppcn.convert,
+    "srcnn": dped.convert_srcnn,
 }
 """Name of a model -> (tensors of a foreign file) -> (options, state dict)."""
 
@@ -41,7 +45,8 @@ def load(
 
     Args:
         name: A key of `models.MODELS`.
-        path: A .safetensors, .npz, .mat (MATLAB 5 or 7.3), .pth or .pt file; for a network of
+        path: A .safetensors, .npz, .mat (MATLAB 5 or 7.3), .pth or .pt file, or a TensorFlow
+            checkpoint: its .index file, its .data file, or the prefix of both; for a network of
             several parts a dict part -> file, whose tensors become `part.key`.
         **options: Override what the file tells, for instance residual=False.
 
@@ -56,7 +61,7 @@ def load(
     Example:
         >>> load("dcnn", "model.pth")
         Traceback (most recent call last):
-        ValueError: model is 'dcnn'; expected one of dncnn
+        ValueError: model is 'dcnn'; expected one of dncnn, dped, ...
         >>> load("dncnn", "/nowhere/model.pth")
         Traceback (most recent call last):
         enhancelib.weights.formats.WeightsError: /nowhere/model.pth: no such file
@@ -101,7 +106,7 @@ def save(
         >>> network = models.build("dncnn", D=3, width=4)
         >>> save(network, "a.safetensors", name="dcnn", options={}, card={})
         Traceback (most recent call last):
-        ValueError: model is 'dcnn'; expected one of dncnn
+        ValueError: model is 'dcnn'; expected one of dncnn, dped, ...
         >>> save(network, "a.safetensors", name="dncnn", options={"D": 4, "width": 4}, card={})
         Traceback (most recent call last):
         enhancelib.weights.formats.WeightsError: a.safetensors: key 'layers.5.weight' has shape ...
@@ -141,6 +146,36 @@ def card(path: PathLike) -> dict[str, Any]:
     stored = read(Path(path))
     with _named({"": path}):
         return _object(stored, "card")
+
+
+def files(path: PathLike) -> tuple[Path, ...]:
+    """The files that `load` reads for one path: itself, or all of a TensorFlow checkpoint.
+
+    Args:
+        path: As for `load`.
+
+    Returns:
+        One file, or the .index file and the .data files beside it; nothing is said about whether
+        they can be read.
+
+    Raises:
+        WeightsError: If the path is a .data file without its .index file.
+
+    Example:
+        >>> _ = [Path(f"a.{end}").touch() for end in ("index", "data-00000-of-00001")]
+        >>> [file.name for file in files("a")]
+        ['a.index', 'a.data-00000-of-00001']
+        >>> files("b.data-00000-of-00001")
+        Traceback (most recent call last):
+        enhancelib.weights.formats.WeightsError: b.data-00000-of-00001: b.index is not beside ...
+    """
+    try:
+        index = tensorflow.index(Path(path))
+    except tensorflow.BundleError as error:
+        raise WeightsError(f"{os.fspath(path)}: {error}") from None
+    if index is None:
+        return (Path(path),)
+    return index, *sorted(index.parent.glob(f"{glob.escape(index.stem)}.data-*-of-*"))
 
 
 def sha256(path: PathLike) -> str:

@@ -21,6 +21,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from enhancelib.weights import tensorflow
+
 Array = npt.NDArray[Any]
 _WRAPPERS = ("state_dict", "params_ema", "params")  # of training checkpoints around a network
 _SILENT_LAYERS = ("relu", "concat", "loss")  # MatConvNet layers without parameters
@@ -61,7 +63,8 @@ def read(path: Path) -> Stored:
     """Read the tensors of one file, whatever its format.
 
     Args:
-        path: A file whose suffix is one of `READERS`.
+        path: A file whose suffix is one of `READERS`; of a TensorFlow checkpoint also a .data file
+            or the prefix that its files share.
 
     Returns:
         Its tensors and metadata.
@@ -75,6 +78,10 @@ def read(path: Path) -> Stored:
         Traceback (most recent call last):
         enhancelib.weights.formats.WeightsError: sigma=25.caffe: no such file
     """
+    try:
+        path = tensorflow.index(path) or path
+    except tensorflow.BundleError as error:
+        raise WeightsError(f"{path}: {error}") from None
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     reader = READERS.get(path.suffix.lower())
@@ -253,11 +260,19 @@ def _normalisation(name: str, weights: list[Array]) -> Iterator[tuple[str, Tenso
     yield f"{name}.std", _tensor(moments[:, 1])
 
 
+def _bundle(path: Path) -> Stored:
+    try:
+        return Stored({name: _tensor(value) for name, value in tensorflow.read(path).items()})
+    except tensorflow.BundleError as error:
+        raise WeightsError(str(error)) from error
+
+
 READERS: dict[str, Callable[[Path], Stored]] = {
     ".safetensors": _safetensors,
     ".npz": _npz,
     ".mat": _mat,
     ".pth": _torch,
     ".pt": _torch,
+    ".index": _bundle,
 }
 """Suffix -> reader."""

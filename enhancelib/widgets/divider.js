@@ -1,6 +1,10 @@
 // Two pictures over one another with a movable divider. Plain ES module: no build step, no imports.
 
 const ZOOMS = [["fit", "Fit"], ["1", "1:1"], ["2", "2:1"], ["4", "4:1"]];
+const ARRANGEMENTS = [["divider", "Divider"], ["beside", "Side by side"]];
+const GAP = 8; // CSS pixels between two pictures that stand beside each other
+// Without it JupyterLab's own shortcuts take Enter and the arrow keys from what has the focus.
+const OURS = { "data-lm-suppress-shortcuts": "true" };
 const FIT_HEIGHT = 640; // CSS pixels; a view and its controls then stand in one window
 
 function element(tag, className, parent, attributes = {}) {
@@ -12,8 +16,7 @@ function element(tag, className, parent, attributes = {}) {
 }
 
 function build(el) {
-  // Without the attribute JupyterLab's own shortcuts take the arrow keys in command mode.
-  const root = element("figure", "enh-divider", el, { "data-lm-suppress-shortcuts": "true" });
+  const root = element("figure", "enh-divider", el);
   const view = element("div", "enh-view", root);
   const frame = element("div", "enh-frame", view);
   const sides = ["before", "after"].map((name) => {
@@ -23,20 +26,25 @@ function build(el) {
   });
   const handle = element("div", "enh-handle", frame, {
     role: "slider", tabindex: "0", "aria-label": "divider between the two pictures",
-    "aria-valuemin": "0", "aria-valuemax": "100", "aria-orientation": "horizontal",
+    "aria-valuemin": "0", "aria-valuemax": "100", "aria-orientation": "horizontal", ...OURS,
   });
   element("div", "enh-knob", handle);
   element("div", "enh-busy", root, { "aria-hidden": "true" });
   const foot = element("div", "enh-foot", root);
   const caption = element("figcaption", "enh-caption", foot, { "aria-live": "polite" });
-  const zooms = element("div", "enh-zooms", foot, { role: "group", "aria-label": "picture size" });
-  const buttons = ZOOMS.map(([value, text]) => {
-    const button = element("button", "enh-zoom", zooms, { type: "button", "data-zoom": value });
-    button.textContent = text;
-    return button;
-  });
+  const tools = element("div", "enh-tools", foot);
+  const group = (name, label, choices) => {
+    const box = element("div", "enh-zooms", tools, { role: "group", "aria-label": label });
+    return choices.map(([value, text]) => {
+      const button = element("button", "enh-zoom", box, { type: "button", [name]: value, ...OURS });
+      button.textContent = text;
+      return button;
+    });
+  };
+  const ways = group("data-arrangement", "arrangement of the two pictures", ARRANGEMENTS);
+  const buttons = group("data-zoom", "picture size", ZOOMS);
   const problem = element("p", "enh-problem", root, { role: "alert" });
-  return { root, view, frame, sides, handle, caption, buttons, problem };
+  return { root, view, frame, sides, handle, caption, buttons, ways, problem };
 }
 
 async function decoded(bytes) {
@@ -44,15 +52,16 @@ async function decoded(bytes) {
   const image = new Image();
   image.src = url;
   await image.decode();
-  return { url, width: image.naturalWidth, height: image.naturalHeight };
+  return { data: bytes, url, width: image.naturalWidth, height: image.naturalHeight };
 }
 
 function render({ model, el }) {
   const parts = build(el);
-  const { root, view, frame, sides, handle, caption, buttons, problem } = parts;
+  const { root, view, frame, sides, handle, caption, buttons, ways, problem } = parts;
+  const shown = sides.map(() => null); // per side: the bytes and the decoded picture
   let size = { width: 0, height: 0 };
-  let urls = [];
   let asked = 0;
+  let waiting = false;
   let position = model.get("position");
 
   function showPosition() {
@@ -80,33 +89,56 @@ function render({ model, el }) {
   function showSize() {
     if (!size.width) return;
     const zoom = model.get("zoom");
-    const room = view.clientWidth;
+    const beside = model.get("arrangement") === "beside";
+    const room = beside ? (view.clientWidth - GAP) / 2 : view.clientWidth;
     const most = Math.min(room / size.width, FIT_HEIGHT / size.height);
     const fit = most > 1 ? Math.floor(most) : most; // every pixel becomes an equal square
     const scale = zoom === "fit" ? fit : Number(zoom);
-    frame.style.width = `${Math.floor(size.width * scale)}px`;
+    const side = Math.floor(size.width * scale);
+    frame.toggleAttribute("data-beside", beside);
+    frame.style.setProperty("--enh-side", `${side}px`);
+    frame.style.width = `${beside ? 2 * side + GAP : side}px`;
     frame.style.height = `${Math.floor(size.height * scale)}px`;
     // Enlarged pixels stay square; only a reduced picture may be smoothed.
     frame.style.setProperty("--enh-rendering", scale > 1 ? "pixelated" : "auto");
     buttons.forEach((button) =>
       button.setAttribute("aria-pressed", String(button.dataset.zoom === zoom)));
+    const way = model.get("arrangement");
+    ways.forEach((button) =>
+      button.setAttribute("aria-pressed", String(button.dataset.arrangement === way)));
   }
 
   async function showPictures() {
     const ticket = ++asked;
     const bytes = sides.map((side) => model.get(side.name));
+    const facts = JSON.stringify(model.get("facts"));
     if (bytes.some((data) => !data || !data.byteLength)) return;
-    const pictures = await Promise.all(bytes.map(decoded));
+    const fresh = await Promise.all(bytes.map((data, index) =>
+      (shown[index]?.data === data ? shown[index] : decoded(data))));
     if (ticket !== asked) { // a newer pair came while this one was decoded
-      pictures.forEach(({ url }) => URL.revokeObjectURL(url));
+      fresh.forEach((picture, index) => {
+        if (picture !== shown[index]) URL.revokeObjectURL(picture.url);
+      });
       return;
     }
-    const old = urls;
-    urls = pictures.map(({ url }) => url);
-    size = pictures[0];
-    sides.forEach((side, index) => { side.image.src = urls[index]; });
+    fresh.forEach((picture, index) => {
+      if (picture === shown[index]) return;
+      sides[index].image.src = picture.url;
+      if (shown[index]) URL.revokeObjectURL(shown[index].url);
+      shown[index] = picture;
+    });
+    root.dataset.facts = facts;
+    size = fresh[0];
     showSize();
-    old.forEach((url) => URL.revokeObjectURL(url));
+  }
+
+  function onPictures() { // one message may change both pictures: they are shown as one pair
+    if (waiting) return;
+    waiting = true;
+    queueMicrotask(() => {
+      waiting = false;
+      showPictures();
+    });
   }
 
   function move(to, { save }) {
@@ -135,7 +167,7 @@ function render({ model, el }) {
     return (100 * (event.clientX - box.left)) / box.width;
   };
   function onDown(event) {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || model.get("arrangement") === "beside") return;
     frame.setPointerCapture(event.pointerId);
     handle.focus({ preventScroll: true });
     move(at(event), { save: false });
@@ -156,6 +188,10 @@ function render({ model, el }) {
     model.set("zoom", button.dataset.zoom);
     model.save_changes();
   }));
+  ways.forEach((button) => button.addEventListener("click", () => {
+    model.set("arrangement", button.dataset.arrangement);
+    model.save_changes();
+  }));
 
   const onZoom = () => {
     showSize();
@@ -165,12 +201,29 @@ function render({ model, el }) {
   const onPosition = () => { position = model.get("position"); showPosition(); };
   const onLabels = () => { showText(); showPosition(); };
   const listeners = {
-    "change:before": showPictures, "change:after": showPictures, "change:zoom": onZoom,
+    "change:before": onPictures, "change:after": onPictures, "change:facts": onPictures,
+    "change:zoom": onZoom, "change:arrangement": onZoom,
     "change:position": onPosition, "change:labels": onLabels, "change:caption": showText,
     "change:problem": showText, "change:busy": showText,
   };
   for (const [event, call] of Object.entries(listeners)) model.on(event, call);
-  const observer = new ResizeObserver(showSize);
+  // ipywidgets leaves the handles of its sliders without a name for screen readers, and its
+  // controls to JupyterLab's shortcuts.
+  function helpNeighbours() {
+    const panel = el.closest(".enh-panel");
+    panel?.querySelectorAll(".widget-slider").forEach((row) => {
+      const label = row.querySelector(".widget-label")?.textContent;
+      const handle = row.querySelector(".noUi-handle");
+      if (label && handle) handle.setAttribute("aria-label", label);
+    });
+    panel?.querySelectorAll("button, select, input, .noUi-handle").forEach((control) => {
+      for (const [name, value] of Object.entries(OURS)) control.setAttribute(name, value);
+    });
+  }
+  const observer = new ResizeObserver(() => {
+    helpNeighbours();
+    showSize();
+  });
   observer.observe(view);
 
   // The still that stands beside the live view for readers without a kernel would be a double here.
@@ -187,7 +240,7 @@ function render({ model, el }) {
     observer.disconnect();
     hide.remove();
     asked += 1;
-    urls.forEach((url) => URL.revokeObjectURL(url));
+    shown.forEach((picture) => picture && URL.revokeObjectURL(picture.url));
   };
 }
 

@@ -14,6 +14,7 @@ import traitlets
 
 _HERE = Path(__file__).parent
 ZOOMS = ("fit", "1", "2", "4")
+ARRANGEMENTS = ("divider", "beside")
 
 
 class BeforeAfter(anywidget.AnyWidget):
@@ -32,6 +33,9 @@ class BeforeAfter(anywidget.AnyWidget):
         busy: Whether a newer pair is being computed.
         zoom: "fit", or the screen pixels per picture pixel: "1", "2" or "4". Enlarged pixels are
             shown as squares.
+        arrangement: "divider", or "beside" for the two pictures next to each other.
+        facts: Name -> number or text that belongs to this pair, such as a colour scale; the page
+            carries it as JSON in the figure's data-facts, set together with the pictures.
         still: Name of the still picture that this view replaces while it is alive.
 
     Raises:
@@ -58,6 +62,8 @@ class BeforeAfter(anywidget.AnyWidget):
     problem = traitlets.Unicode("").tag(sync=True)
     busy = traitlets.Bool(False).tag(sync=True)
     zoom = traitlets.Enum(ZOOMS, "fit").tag(sync=True)
+    arrangement = traitlets.Enum(ARRANGEMENTS, "divider").tag(sync=True)
+    facts = traitlets.Dict().tag(sync=True)
     still = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:  # noqa: ANN401 - the traits check their types

@@ -6,25 +6,23 @@ background, and shows what comes back; while a control is dragged only the newes
 
 from __future__ import annotations
 
-import html
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import IPython.display
 import ipywidgets
 from torch import Tensor
 
-from enhancelib.images import ImageError
+from enhancelib.widgets import layout
 from enhancelib.widgets import pictures as _pictures
+from enhancelib.widgets.chooser import PhotoChooser
 from enhancelib.widgets.controls import Choice, Control, Slider, View
 from enhancelib.widgets.divider import BeforeAfter
-from enhancelib.widgets.upload import PhotoUpload
-from enhancelib.widgets.worker import Newest
+from enhancelib.widgets.worker import Newest, sentence
 
 Render = Callable[..., View]
 Loader = Callable[[], Tensor]
-_YOURS = "yours: "
 
 
 class Panel:
@@ -80,24 +78,17 @@ class Panel:
         labels: tuple[str, str] = ("before", "after"),
         limit: int = 512,
     ) -> None:
-        if not pictures:
-            raise ValueError("pictures is empty; expected at least one name with a loader")
-        if limit < 1:
-            raise ValueError(f"limit is {limit}; expected a positive number of pixels")
-        self._render, self._limit = render, limit
-        self._loaders = dict(pictures)
+        self._render = render
         self._held: tuple[str, Tensor] | None = None
         self._worker = Newest()
         self.failure: Exception | None = None
         self.view = BeforeAfter(labels=labels)
         self.view.still = self.view.model_id
+        self._choose(pictures, limit)
         self._build(controls, title, note)
         self._shown = self._show(self.photo.value, self.values())
-        self._observed = [self.photo, *self.controls.values()]
-        for control in self._observed:
+        for control in self.controls.values():
             control.observe(self._changed, "value")
-        self.upload.observe(self._uploaded, "file")
-        self.upload.observe(self._refused, "refused")
 
     @property
     def status(self) -> str:
@@ -153,11 +144,10 @@ class Panel:
     def close(self) -> None:
         """Stop rendering, and take the panel and all its parts out of kernel and page."""
         self._worker.close()
-        for control in self._observed:
+        self._chooser.close()
+        for control in self.controls.values():
             control.unobserve_all()
-        self.upload.unobserve_all()
-        for part in list(_tree(self.widget)):
-            part.close()
+        layout.close(self.widget)
 
     def _ipython_display_(self) -> None:
         self.wait()
@@ -167,27 +157,34 @@ class Panel:
         show(self.widget)
         show({"text/html": still, "text/plain": self.status}, raw=True)
 
+    def _choose(self, pictures: Mapping[str, Loader], limit: int) -> None:
+        self._chooser = PhotoChooser(
+            pictures,
+            own=lambda picture: picture,
+            limit=limit,
+            chosen=self._chosen,
+            refused=self._refused,
+        )
+        self.photo, self.upload = self._chooser.dropdown, self._chooser.upload
+        self._loaders, self._hint = self._chooser.loaders, self._chooser.hint
+
     def _build(self, controls: Mapping[str, Control], title: str, note: str) -> None:
         self.controls = {name: _control(name, each) for name, each in controls.items()}
-        self.photo = ipywidgets.Dropdown(
-            options=list(self._loaders), description="photo", **_shape()
-        )
-        self.upload = PhotoUpload(label="open your own photo …", layout=_layout(margin="4px 2px"))
-        self._hint = ipywidgets.HTML(layout=_layout(margin="0 2px 4px"))
-        self._say(f"A side of at most {self._limit} pixels; larger photos are reduced.")
         left = ipywidgets.VBox(
             [self.photo, self.upload, self._hint, *self.controls.values()],
-            layout=_layout(flex="1 1 260px", max_width="440px"),
+            layout=layout.layout(flex="1 1 260px", max_width="440px"),
         )
-        right = ipywidgets.VBox([self.view], layout=_layout(flex="2 1 516px"))
-        body = ipywidgets.Box(
-            [left, right], layout=_layout(display="flex", flex_flow="row wrap", grid_gap="16px")
-        )
-        self.widget = ipywidgets.VBox([*_heading(title, note), body])
+        right = ipywidgets.VBox([self.view], layout=layout.layout(flex="2 1 516px"))
+        self.widget = ipywidgets.VBox([*layout.heading(title, note), layout.flow(left, right)])
         self.widget.add_class("enh-panel")
 
-    def _say(self, text: str) -> None:
-        self._hint.value = f'<span class="enh-hint" role="status">{html.escape(text)}</span>'
+    def _chosen(self, anew: bool) -> None:
+        if anew:
+            self._held = None
+        self._changed()
+
+    def _refused(self, sentence: str) -> None:
+        self.view.problem = sentence
 
     def _changed(self, _change: object = None) -> None:
         name, values = self.photo.value, self.values()
@@ -200,7 +197,7 @@ class Panel:
             self.failure = None
         except Exception as error:  # whatever a paper's function raises must reach the reader
             self.failure = error
-            self.view.problem = f"Not updated: {_sentence(error)}"
+            self.view.problem = f"Not updated: {sentence(error)}"
         finally:
             self.view.busy = False
 
@@ -220,44 +217,6 @@ class Panel:
             self._held = (name, self._loaders[name]())
         return self._held[1]
 
-    def _uploaded(self, change: Mapping[str, Any]) -> None:
-        if change["new"] is None:
-            return
-        name, content = change["new"]
-        try:
-            picture, said = _pictures.opened(name, content, limit=self._limit)
-        except ImageError as error:
-            self.view.problem = f"Not loaded: {error}"
-            return
-        self._say(said)
-        self._offer(f"{_YOURS}{name}", picture)
-
-    def _refused(self, change: Mapping[str, Any]) -> None:
-        if change["new"]:
-            self.view.problem = f"Not loaded: {change['new']}"
-
-    def _offer(self, name: str, picture: Tensor) -> None:
-        kept = {key: load for key, load in self._loaders.items() if not key.startswith(_YOURS)}
-        self._loaders = {**kept, name: lambda: picture}
-        self._held = None
-        self.photo.unobserve(self._changed, "value")  # new options pass through the first one
-        self.photo.options = list(self._loaders)
-        self.photo.value = name
-        self.photo.observe(self._changed, "value")
-        self._changed()
-
-
-def _layout(**properties: str) -> ipywidgets.Layout:
-    return ipywidgets.Layout(min_width="0", **properties)
-
-
-def _shape() -> dict[str, Any]:
-    """Labels stand above their controls (divider.css), so that long ones cost no slider length."""
-    return {
-        "layout": _layout(width="auto", height="auto"),
-        "style": {"description_width": "100%"},
-    }
-
 
 def _label(name: str, control: Control) -> str:
     unit = f" ({control.unit})" if isinstance(control, Slider) and control.unit else ""
@@ -265,7 +224,7 @@ def _label(name: str, control: Control) -> str:
 
 
 def _control(name: str, control: Control) -> ipywidgets.ValueWidget:
-    shape = _shape() | {"description": _label(name, control), "value": control.value}
+    shape = layout.shape() | {"description": _label(name, control), "value": control.value}
     if isinstance(control, Choice):
         return ipywidgets.Dropdown(options=control.options, **shape)
     ends = {"min": control.low, "max": control.high, "step": control.step}
@@ -273,29 +232,3 @@ def _control(name: str, control: Control) -> ipywidgets.ValueWidget:
         return ipywidgets.IntSlider(**ends, **shape)
     decimals = len(f"{control.step:.6f}".rstrip("0").partition(".")[2])
     return ipywidgets.FloatSlider(readout_format=f".{decimals}f", **ends, **shape)
-
-
-def _heading(title: str, note: str) -> list[ipywidgets.HTML]:
-    words = [(title, "enh-title"), (note, "enh-note")]
-    return [
-        ipywidgets.HTML(f'<div class="{style}">{html.escape(text)}</div>')
-        for text, style in words
-        if text
-    ]
-
-
-def _sentence(error: Exception) -> str:
-    """A ValueError or OSError is written for people; others need their type to make sense."""
-    text = str(error).strip()
-    if isinstance(error, ValueError | OSError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _tree(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
-    for child in getattr(widget, "children", ()):
-        yield from _tree(child)
-    for part in ("layout", "style"):
-        if isinstance(owned := getattr(widget, part, None), ipywidgets.Widget):
-            yield owned
-    yield widget

@@ -15,9 +15,9 @@ async function send(model, file) {
 function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "enh-upload";
-  root.setAttribute("data-lm-suppress-shortcuts", "true");
   const button = document.createElement("button");
   button.type = "button";
+  button.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab would take Enter
   button.className = "jupyter-widgets jupyter-button widget-button";
   const input = document.createElement("input");
   input.type = "file";

@@ -10,6 +10,27 @@ import threading
 from collections.abc import Callable
 
 
+def sentence(error: Exception) -> str:
+    """What a reader is told of an error that a background job met.
+
+    A ValueError or OSError is written for people; others need their type to make sense.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        One line or more, never empty.
+
+    Example:
+        >>> sentence(ValueError("sigma is -1; expected 0 or more")), sentence(KeyError("layer"))
+        ('sigma is -1; expected 0 or more', "KeyError: 'layer'")
+    """
+    text = str(error).strip()
+    if isinstance(error, ValueError | OSError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 class Newest:
     """Run jobs in a background thread; a waiting job gives way to a newer one.
 
@@ -45,6 +66,16 @@ class Newest:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="panel", daemon=True)
                 self._thread.start()
+
+    @property
+    def superseded(self) -> bool:
+        """Whether a newer job waits for the one that runs.
+
+        Returns:
+            True when what the running job has not begun yet is nobody's wish any more.
+        """
+        with self._changed:
+            return self._waiting is not None
 
     def wait(self, seconds: float) -> bool:
         """Wait until nothing runs and nothing waits.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -112,3 +114,83 @@ def test_other_bad_input() -> None:
         two_terms().weighted({"style": 1.0})
     with pytest.raises(ValueError, match="does not require a gradient"):
         two_terms().gradients(photo(), torch.ones(1))
+
+
+# What several terms share
+
+
+class Doubling:
+    """Adds twice the output and half the target; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        self.calls += 1
+        with torch.no_grad():
+            half = sample["clean"] / 2
+        return {**sample, "twice": torch.sinh(2 * sample["output"]), "half": half}
+
+
+def sharing(prepare: Doubling | None) -> Objective:
+    return Objective(
+        {
+            "plain": Term(1.5, pixel.mse),
+            "one": Term(2.0, pixel.mse, of=("twice", "half")),
+            "two": Term(-0.5, pixel.l1, of=("twice", "half")),
+        },
+        prepare,
+    )
+
+
+def test_what_terms_share_is_prepared_once_per_call() -> None:
+    prepare, sample = Doubling(), photo()
+    objective = sharing(prepare)
+    total, values = objective(sample)
+    assert prepare.calls == 1
+    x, y = sample["output"].detach(), sample["clean"]
+    wanted = {
+        "plain": (x - y).square().mean(),
+        "one": (torch.sinh(2 * x) - y / 2).square().mean(),
+        "two": (torch.sinh(2 * x) - y / 2).abs().mean(),
+    }
+    torch.testing.assert_close(values, wanted)
+    torch.testing.assert_close(
+        total.detach(), 1.5 * wanted["plain"] + 2 * wanted["one"] - 0.5 * wanted["two"]
+    )
+    objective.gradients(sample, sample["output"])
+    assert prepare.calls == 2
+    assert set(sample) == {"clean", "output"}
+
+
+def test_gradients_through_the_preparation_are_those_of_autograd() -> None:
+    sample, objective = photo(), sharing(Doubling())
+    apart = objective.gradients(sample, sample["output"])
+    for name, term in objective.terms.items():
+        x = sample["output"].detach().clone().requires_grad_()
+        prepared = {
+            "output": x,
+            "clean": sample["clean"],
+            "twice": torch.sinh(2 * x),
+            "half": sample["clean"] / 2,
+        }
+        term.fn(*(prepared[key] for key in term.of)).backward()
+        assert x.grad is not None
+        torch.testing.assert_close(apart[name], x.grad)
+    total, _ = objective(sample)
+    (whole,) = torch.autograd.grad(total, sample["output"])
+    summed = sum(objective.terms[name].weight * apart[name] for name in apart)
+    torch.testing.assert_close(whole, summed)
+
+
+def test_other_weights_keep_the_preparation() -> None:
+    prepare = Doubling()
+    changed = sharing(prepare).weighted({"one": 0.0})
+    assert changed.prepare is prepare
+    changed(photo())
+    assert prepare.calls == 1
+
+
+def test_without_the_preparation_its_keys_are_missing() -> None:
+    with pytest.raises(ValueError, match="term 'one' needs 'twice'; the sample has clean, output"):
+        sharing(None)(photo())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import piq
 import pytest
 import torch
 from skimage import data
@@ -102,3 +104,71 @@ def test_half_sse_needs_a_batch() -> None:
 def test_charbonnier_needs_a_positive_eps(eps: float) -> None:
     with pytest.raises(ValueError, match="expected a positive number"):
         pixel.charbonnier(draw(1), draw(1), eps=eps)
+
+
+def by_directions(x: np.ndarray) -> float:
+    """Total variation with each direction's own count of differences."""
+    total = 0.0
+    for axis in (2, 3):
+        steps = np.diff(x, axis=axis)
+        total += float((steps**2).sum()) / steps.size
+    return total
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 5, 7), (1, 1, 2, 2), (2, 3, 9, 2)])
+def test_total_variation(shape: tuple[int, ...]) -> None:
+    x = draw(*shape)
+    found = float(pixel.total_variation(x))
+    assert found == pytest.approx(by_directions(x.numpy()), rel=1e-12)
+    assert found > 0
+    assert float(pixel.total_variation(x + 0.5)) == pytest.approx(found, rel=1e-9)
+    assert float(pixel.total_variation(2 * x)) == pytest.approx(4 * found, rel=1e-12)
+    repeated = pixel.total_variation(x.repeat(2, 2, 1, 1))
+    assert float(repeated) == pytest.approx(found, rel=1e-12)
+
+
+def test_total_variation_of_a_flat_picture_is_nothing() -> None:
+    assert float(pixel.total_variation(torch.full((2, 3, 4, 5), 0.7))) == 0
+
+
+def test_total_variation_adds_directions_without_cancelling() -> None:
+    """A ramp that rises to the right and falls downwards: eq. 18 to the letter would give 0."""
+    ramp = torch.arange(6.0)[None, :] - torch.arange(6.0)[:, None]
+    assert float(pixel.total_variation(ramp[None, None])) == 2
+
+
+def test_total_variation_agrees_with_piq() -> None:
+    """piq has the root of the sums of both; on a square picture the counts are the same."""
+    x = draw(1, 3, 8, 8)
+    theirs = float(piq.total_variation(x, norm_type="l2")) ** 2 / (3 * 8 * 7)
+    assert float(pixel.total_variation(x)) == pytest.approx(theirs, rel=1e-12)
+
+
+def test_total_variation_is_the_official_one(assets: Path) -> None:
+    golden = np.load(assets / "weights/dped/golden_official_tf.npz")
+    output = torch.from_numpy(golden["iphone_orig"]).permute(0, 3, 1, 2)
+    assert float(golden["loss_tv"]) == pytest.approx(0.0014460315, rel=1e-7)
+    assert float(pixel.total_variation(output)) == pytest.approx(0.0014460315, rel=1e-5)
+
+
+def test_total_variation_of_a_photo() -> None:
+    photo = torch.from_numpy(data.camera()).double()[None, None] / 255
+    assert float(pixel.total_variation(photo)) == pytest.approx(0.00610541528, rel=1e-6)
+
+
+def test_gradient_of_total_variation() -> None:
+    assert torch.autograd.gradcheck(pixel.total_variation, (draw(2, 2, 3, 4).requires_grad_(),))
+
+
+def test_total_variation_of_short_floats_is_taken_in_float32() -> None:
+    x = draw(1, 3, 9, 9).bfloat16()
+    assert torch.equal(pixel.total_variation(x), pixel.total_variation(x.float()))
+
+
+def test_total_variation_refuses_other_input() -> None:
+    with pytest.raises(ValueError, match=r"\(1, 4, 4\); expected \(N, C, H, W\)"):
+        pixel.total_variation(draw(1, 4, 4))
+    with pytest.raises(ValueError, match="expected at least 2 x 2 pixels"):
+        pixel.total_variation(draw(1, 3, 1, 4))
+    with pytest.raises(ValueError, match=r"output is torch\.uint8; expected floating point"):
+        pixel.total_variation(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))

@@ -1,0 +1,245 @@
+"""Contextual similarity: by loops, at its bounds, blind to places, stable where exp is not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from torch import Tensor
+from torch.nn import functional as F
+
+from enhancelib import features as networks
+from enhancelib.losses import contextual as module
+from enhancelib.losses.contextual import contextual, similarity
+
+# colours of 4 x 4 cells of astronaut against those two cells to the right
+PINNED = 0.106663736
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def by_loops(X: Tensor, Y: Tensor, h: float) -> list[float]:
+    """The definition with exp and sums, point by point."""
+    mean = Y.numpy().mean(axis=(0, 2, 3))
+    found = []
+    for x, y in zip(X.numpy(), Y.numpy(), strict=True):
+        xs = [v - mean for v in x.reshape(len(mean), -1).T]
+        ys = [v - mean for v in y.reshape(len(mean), -1).T]
+        table = np.zeros((len(xs), len(ys)))
+        for i, a in enumerate(xs):
+            d = [(1 - a @ b / math.sqrt((a @ a) * (b @ b))) / 2 for b in ys]
+            w = [math.exp((1 - one / (min(d) + 1e-5)) / h) for one in d]
+            table[i] = [one / sum(w) for one in w]
+        found.append(float(table.max(axis=0).mean()))
+    return found
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 8, 1, 7), (3, 2, 3, 1)])
+@pytest.mark.parametrize("h", [0.1, 0.5, 2.0])
+def test_by_loops(shape: tuple[int, ...], h: float) -> None:
+    X, Y = draw(*shape), draw(*shape, seed=1)
+    wanted = by_loops(X, Y, h)
+    np.testing.assert_allclose(similarity(X, Y, h=h), wanted, rtol=1e-9)
+    loss = sum(-math.log(one) for one in wanted) / len(wanted)
+    assert float(contextual(X, Y, h=h)) == pytest.approx(loss, rel=1e-9)
+
+
+def test_default_bandwidth_is_a_half() -> None:
+    X, Y = draw(2, 3, 4, 5), draw(2, 3, 4, 5, seed=1)
+    assert torch.equal(similarity(X, Y), similarity(X, Y, h=0.5))
+    assert torch.equal(contextual(X, Y), contextual(X, Y, h=0.5))
+
+
+def test_equal_features_are_alike_and_others_less() -> None:
+    X, Y = draw(2, 8, 6, 6), draw(2, 8, 6, 6, seed=1)
+    torch.testing.assert_close(similarity(X, X), torch.ones(2, dtype=torch.float64))
+    assert abs(float(contextual(X, X))) < 1e-9
+    found = similarity(X, Y)
+    assert bool((found < 0.9).all())
+    assert bool((found >= 1 / 36).all())
+    assert 0 < float(contextual(X, Y)) < math.log(36)
+
+
+def test_without_any_structure_it_is_log_n() -> None:
+    flat = torch.full((2, 4, 3, 5), 0.5, dtype=torch.float64)
+    torch.testing.assert_close(similarity(flat, flat), torch.full((2,), 1 / 15).double())
+    assert float(contextual(flat, flat)) == pytest.approx(math.log(15), rel=1e-12)
+
+
+def test_a_single_position_has_nothing_to_choose() -> None:
+    X, Y = draw(2, 4, 1, 1), draw(2, 4, 1, 1, seed=1)
+    assert float(contextual(X, Y)) == 0
+    assert float(contextual(X[:1], Y[:1])) == 0
+
+
+def test_it_is_not_symmetric() -> None:
+    """Shares add up over Y and the best is sought over X."""
+    X, Y = draw(1, 8, 4, 4), draw(1, 8, 4, 4, seed=1)
+    X[:, :, 1:] = X[:, :, :1] + 0.1 * X[:, :, 1:]  # of few kinds, Y of many
+    assert float(contextual(X, Y)) < 0.95 * float(contextual(Y, X))
+
+
+def test_it_is_blind_to_places_and_to_a_common_factor() -> None:
+    X, Y = draw(2, 5, 4, 6), draw(2, 5, 4, 6, seed=1)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(2))
+    moved = X.flatten(2)[..., order].view_as(X)
+    torch.testing.assert_close(similarity(moved, Y), similarity(X, Y))
+    torch.testing.assert_close(similarity(X, Y.flip(2)), similarity(X, Y))
+    torch.testing.assert_close(similarity(300 * X, 300 * Y), similarity(X, Y))
+
+
+def test_the_centre_is_the_mean_of_y_over_the_batch() -> None:
+    X, Y = draw(2, 5, 4, 6), draw(2, 5, 4, 6, seed=1)
+    shift = draw(1, 5, 1, 1, seed=3)
+    torch.testing.assert_close(similarity(X + shift, Y + shift), similarity(X, Y))
+    alone = similarity(X[:1], Y[:1])
+    assert float(alone) != pytest.approx(float(similarity(X, Y)[0]), rel=1e-3)
+    assert not torch.allclose(similarity(X + shift, Y), similarity(X, Y), rtol=1e-3)
+
+
+def test_the_loss_is_the_mean_of_the_logarithms() -> None:
+    """Not the logarithm of the mean."""
+    X = draw(2, 6, 4, 4)
+    Y = torch.stack([X[0], draw(6, 4, 4, seed=1)])
+    found = similarity(X, Y)
+    assert float(contextual(X, Y)) == pytest.approx(float(-found.log().mean()), rel=1e-12)
+    assert float(contextual(X, Y)) != pytest.approx(-math.log(float(found.mean())), rel=0.05)
+
+
+def test_gradient() -> None:
+    X, Y = draw(2, 3, 2, 3).requires_grad_(), draw(2, 3, 2, 3, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(contextual, (X, Y))
+    assert torch.autograd.gradcheck(lambda a, b: contextual(a, b, h=1.5), (X, Y))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("h", [0.02, 0.5])
+def test_it_stays_finite_where_exp_would_not(dtype: torch.dtype, h: float) -> None:
+    """Equal features: d is 0 and some dtilde are near 1e5, whose exp / h is out of any range."""
+    Y = draw(1, 4, 5, 5).to(dtype)
+    X = Y.clone().requires_grad_()
+    loss = contextual(X, Y, h=h)
+    (gradient,) = torch.autograd.grad(loss, X)
+    assert math.isfinite(float(loss.detach()))
+    assert bool(gradient.isfinite().all())
+
+
+def test_more_positions_than_the_cap() -> None:
+    X, Y = draw(2, 3, 8, 9), draw(2, 3, 8, 9, seed=1)
+    fixed = similarity(X, Y, positions=20)
+    assert torch.equal(fixed, similarity(X, Y, positions=20))
+    drawn = [
+        similarity(X, Y, positions=20, generator=torch.Generator().manual_seed(seed))
+        for seed in (5, 5, 6)
+    ]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    state = torch.random.get_rng_state()
+    similarity(X, Y, positions=20)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_same_positions_are_kept_in_both() -> None:
+    X = draw(2, 3, 8, 9)
+    capped = similarity(X, X, positions=20)
+    torch.testing.assert_close(capped, torch.ones_like(capped))
+    kept = torch.randperm(72, generator=torch.Generator().manual_seed(4))[:20]
+    Y = draw(2, 3, 8, 9, seed=1)
+    found = similarity(X, Y, positions=20, generator=torch.Generator().manual_seed(4))
+    x, y = (one.flatten(2)[..., kept][..., None] for one in (X, Y))
+    torch.testing.assert_close(found, similarity(x, y))
+
+
+def test_below_the_cap_nothing_is_drawn() -> None:
+    X, Y = draw(1, 3, 5, 4), draw(1, 3, 5, 4, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert torch.equal(
+        similarity(X, Y, positions=20, generator=generator), similarity(X, Y, positions=10**6)
+    )
+    assert torch.equal(generator.get_state(), before)
+    assert similarity(X, Y, positions=1).tolist() == pytest.approx([1.0])
+
+
+def test_cap_of_ppcn() -> None:
+    X, Y = draw(1, 2, 66, 65).float(), draw(1, 2, 66, 65, seed=1).float()
+    assert torch.equal(similarity(X, Y), similarity(X, Y, positions=65 * 65))
+    assert not torch.equal(similarity(X, Y), similarity(X, Y, positions=66 * 65))
+
+
+def test_a_batch_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, Y = draw(5, 3, 4, 4), draw(5, 3, 4, 4, seed=1)
+    whole = similarity(X, Y)
+    for entries in (1, 2 * 16**2):
+        monkeypatch.setattr(module, "_AT_ONCE", entries)
+        torch.testing.assert_close(similarity(X, Y), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_short_floats_are_widened(dtype: torch.dtype) -> None:
+    X, Y = draw(2, 8, 4, 4).to(dtype), draw(2, 8, 4, 4, seed=1).to(dtype)
+    found = similarity(X, Y)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, similarity(X.float(), Y.float()))
+
+
+def test_autocast_does_not_shorten_it() -> None:
+    X, Y = draw(2, 8, 4, 4).float(), draw(2, 8, 4, 4, seed=1).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = contextual(X, Y)
+    assert torch.equal(found, contextual(X, Y))
+
+
+def photo_features(shift: int) -> Tensor:
+    """Colours of 4 x 4 cells of a photo: features that need no network."""
+    photo = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].double() / 255
+    moved = photo[..., 100:228, 100 + shift : 228 + shift]
+    return F.pixel_unshuffle(moved, 4)
+
+
+def test_value_on_a_photo() -> None:
+    found = float(contextual(photo_features(0), photo_features(8)))
+    assert found == pytest.approx(PINNED, rel=1e-6)
+
+
+def test_a_shift_by_whole_cells_costs_only_what_left_the_picture() -> None:
+    other = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None].double() / 255
+    elsewhere = F.pixel_unshuffle(other[..., 100:228, 100:228], 4)
+    still = photo_features(0)
+    moved, foreign = (float(contextual(one, still)) for one in (photo_features(8), elsewhere))
+    assert moved < 0.25 * foreign
+
+
+def test_on_vgg19(features: Path) -> None:
+    """relu4_2 of a photo: alike to itself, less to its shifted self, least to another."""
+    vgg19 = networks.load("vgg19")
+    pictures = [
+        torch.from_numpy(one[100:196, 100:196].copy()).permute(2, 0, 1)[None] / 255
+        for one in (data.astronaut(), data.astronaut()[4:, 4:], data.chelsea())
+    ]
+    maps = [vgg19(one, ("relu4_2",))["relu4_2"] for one in pictures]
+    itself, moved, foreign = (float(contextual(one, maps[0])) for one in maps)
+    assert itself < 0.01 < moved < foreign
+
+
+def test_wrong_input_is_refused() -> None:
+    X = draw(2, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"X has shape \(2, 3, 4, 4\), Y \(2, 3, 4, 5\)"):
+        contextual(X, draw(2, 3, 4, 5))
+    with pytest.raises(ValueError, match=r"Y is torch\.uint8; expected floating point"):
+        contextual(X, X.byte())
+    with pytest.raises(ValueError, match=r"X has shape \(2, 3, 16\); expected \(N, C, H, W\)"):
+        contextual(X.flatten(2), X.flatten(2))
+    with pytest.raises(ValueError, match="at least one value"):
+        contextual(X[:0], X[:0])
+    for h in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="expected a positive number"):
+            contextual(X, X, h=h)
+    with pytest.raises(ValueError, match="positions is 0; expected 1 or more"):
+        contextual(X, X, positions=0)
