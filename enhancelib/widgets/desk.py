@@ -98,7 +98,7 @@ class Desk:
                 _row(self.rate, self.most, self.run, self.stop),
                 _row(self.history, self.when),
             ],
-            layout=layout.layout(flex="1 1 528px", max_width="680px"),
+            layout=layout.layout(flex="1 1 528px"),
         )
         takeaway = [self.command] if command else []
         right = ipywidgets.VBox(
@@ -109,7 +109,7 @@ class Desk:
                 _row(self.across, self.up),
                 self.chart,
             ],
-            layout=layout.layout(flex="1 1 560px"),
+            layout=layout.layout(flex="3 1 560px"),
         )
         columns = layout.flow(left, right, grid_gap="24px")
         self.widget = ipywidgets.VBox([*layout.heading(title, note), columns])
@@ -171,7 +171,7 @@ class Desk:
             value=0, min=0, max=0, readout=False, disabled=True, description="history",
             **shape(flex="1 1 260px"),
         )  # fmt: skip
-        self.when = ipywidgets.HTML(layout=layout.layout(flex="1 1 180px"))
+        self.when = ipywidgets.HTML(layout=layout.layout(flex="1 1 180px", margin="0 2px 8px"))
 
     def _axes(self) -> None:
         second = self.names[min(1, len(self.names) - 1)]

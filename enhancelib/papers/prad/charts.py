@@ -75,7 +75,7 @@ def curves(run: Run, found: Mapping[int, Trained], s: Study) -> Figure:
             _curve(ax, history, name, _BLUE, "trained here", factor)
             if history is next(iter(found.values())).history:
                 _logs(ax, key)
-    _guessing(game)
+    _level(game, GUESSING, "2 ln 2", "--")
     game.set(ylabel="loss", ylim=(0, None))
     scores.set(ylabel="critic's mean score")
     psnr.set(title="PSNR of all pairs pooled, dB")
@@ -137,11 +137,13 @@ def _logs(ax: Axes, metric: str) -> None:
                 ax.plot(*zip(*kept, strict=True), zorder=1, label="" if start else row, **look)
 
 
-def _guessing(ax: Axes) -> None:
-    ax.axhline(GUESSING, color=_GREY, lw=0.8, ls="--")
+def _level(ax: Axes, value: float, words: str, style: str) -> None:
+    """A horizontal line, named at its right end."""
+    shade = _GREY if style == "--" else "#000000"
+    ax.axhline(value, color=shade, lw=0.8, ls=style)
     ax.annotate(
-        "2 ln 2", (1, GUESSING), (0, 2), xycoords=("axes fraction", "data"),
-        textcoords="offset points", ha="right", fontsize=7, color=_GREY,
+        words, (1, value), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+        ha="right", fontsize=7, color=shade,
     )  # fmt: skip
 
 
@@ -228,12 +230,8 @@ def critic_alone(run: Run, found: Mapping[str, tuple[Critic, History]]) -> Figur
         steps, values = history.steps["critic"], history.values["critic"]
         ax.plot(steps, values, color=shade, lw=0.8, alpha=0.3)
         ax.plot(steps, _smooth(values, 10), color=shade, label=critics.NAMES[judges])
-    _guessing(ax)
-    ax.axhline(WON, color="#000000", lw=0.8, ls=":")
-    ax.annotate(
-        "won", (1, WON), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
-        ha="right", fontsize=7,
-    )  # fmt: skip
+    _level(ax, GUESSING, "2 ln 2", "--")
+    _level(ax, WON, "won", ":")
     ax.set(xlabel="step of the critic, generator frozen", ylabel="critic's loss, Eq. 7")
     ax.set_ylim(0, None)
     ax.xaxis.get_major_locator().set_params(integer=True)

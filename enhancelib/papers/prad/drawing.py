@@ -85,15 +85,18 @@ class _Sheet:
             self.axes.annotate("", points[-1], points[-2], arrowprops=arrow, zorder=0.5)
 
     def picture(
-        self, x: float, y: float, image: Tensor, title: str, side: float = _PICTURE
+        self, x: float, y: float, image: Tensor | None, title: str, side: float = _PICTURE
     ) -> None:
-        """A square picture with its middle at (x, y) and its symbol above."""
+        """A square picture with its middle at (x, y) and its symbol above; None is a blank."""
+        self.note(x, y + side / 2 + 0.02, title, va="bottom")
+        if image is None:
+            self.box(x, y, "not\ntrained", _GREY, wide=side, high=side)
+            return
         shown = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
         half = side / 2
         self.axes.imshow(
             shown, extent=(x - half, x + half, y - half, y + half), interpolation="antialiased"
         )
-        self.note(x, y + half + 0.02, title, va="bottom")
 
 
 def framework(
