@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from enhancelib.models.prad import Critic
     from enhancelib.papers.prad.study import Study, Trained
 
-GUESSING = 2 * math.log(2)
-"""Both relativistic losses where the scores say nothing."""
-WON = 0.5
-"""Under this loss the critic has won against a frozen generator (see `verdict`)."""
+GUESSING = 2 * math.log(2)  # both relativistic losses where the scores say nothing
+WON = 0.5  # under this loss the critic has won against a frozen generator (see `verdict`)
 
 _BLUE, _RED, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 _LOGS = ("#9A9A9A", "#BDBDBD", "#6E6E6E")
@@ -37,13 +35,9 @@ _ABOVE: dict[str, Any] = {  # a legend above the axes
     "handlelength": 1.2,
 }  # fmt: skip
 _HEADS = {
-    "cfa": "aggregation and refinement",
-    "depth": "aggregated feature",
-    "discriminator": "critic",
-    "losses": "losses",
-    "norm": "normalisation",
-    "backbones": "backbones",
-}
+    "cfa": "aggregation and refinement", "depth": "aggregated feature", "discriminator": "critic",
+    "losses": "losses", "norm": "normalisation", "backbones": "backbones",
+}  # fmt: skip
 
 
 def curves(run: Run, found: Mapping[int, Trained], s: Study) -> Figure:
@@ -175,8 +169,7 @@ def shift(run: Run) -> Figure:
             color=plots.colour(method, methods), label=TITLES[method][0] if term else method,
         )  # fmt: skip
     ax.axhline(1, color=_GREY, lw=0.8, ls=":")
-    ax.set(xlabel="shift in pixels", ylabel="loss, as a share of that between strangers")
-    ax.set_ylim(0, None)
+    ax.set(xlabel="shift in pixels", ylabel="loss, as a share of strangers'", ylim=(0, None))
     plots.name_ends(ax)
     run.figure("shift", made)
     return made
@@ -233,7 +226,7 @@ def critic_alone(run: Run, found: Mapping[str, tuple[Critic, History]]) -> Figur
     _level(ax, GUESSING, "2 ln 2", "--")
     _level(ax, WON, "won", ":")
     ax.set(xlabel="step of the critic, generator frozen", ylabel="critic's loss, Eq. 7")
-    ax.set_ylim(0, None)
+    ax.set_ylim(bottom=0)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(**_ABOVE)
     run.figure("critic_alone", made)

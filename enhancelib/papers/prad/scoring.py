@@ -45,7 +45,7 @@ def score(
     method: str,
     table: str,
     seed: int | None = None,
-    lpips: bool = True,
+    lpips: Sequence[str] = (),
 ) -> float:
     """Restore every test picture and record all scores, with and without pure white pairs.
 
@@ -55,14 +55,14 @@ def score(
         method: Whose output it is.
         table: Which table the numbers belong to.
         seed: Of the training, where there was one.
-        lpips: Whether LPIPS is among them; it takes most of the time.
+        lpips: Which of the two LPIPS are among them; they take most of the time.
 
     Returns:
         Mean PSNR per image in dB, over all pairs.
     """
     pairs, dataset = data.test(s.p), data.name(s.p)
     restored = restore(pairs.degraded)
-    found = _values(s, restored, pairs.clean, lpips)
+    found = _values(restored, pairs.clean, lpips)
     for image, value in zip(pairs.names, found["psnr"].tolist(), strict=True):
         s.run.record(
             dataset=dataset, method=method, metric="psnr", value=value, seed=seed, image=image,
@@ -78,13 +78,12 @@ def score(
     return _summary("psnr", found["psnr"])
 
 
-def _values(s: Study, restored: Tensor, clean: Tensor, lpips: bool) -> dict[str, Tensor]:
+def _values(restored: Tensor, clean: Tensor, lpips: Sequence[str]) -> dict[str, Tensor]:
     clipped, found = images.clip(restored), {}
     wanted = ["psnr", "psnr_dped", "psnr_pooled", "ssim"]
     if min(clean.shape[-2:]) >= MS_SSIM_SIDE:
         wanted.append("ms_ssim_dped")
-    if lpips:
-        wanted += [m for m in s.scale.lpips if features.present(_NETWORK[m])]
+    wanted += [m for m in lpips if features.present(_NETWORK[m])]
     for name in wanted:
         judged = restored if name in UNCLIPPED else clipped
         pieces = zip(torch.split(judged, 50), torch.split(clean, 50), strict=True)

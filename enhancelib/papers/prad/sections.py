@@ -132,8 +132,9 @@ def joint(s: Study, found: Mapping[int, Trained]) -> None:
         found: The networks of the training section.
     """
     for seed, trained in found.items():
+        curves = {**trained.history.values, "critic": s.unpenalised(trained.history)}
         for name in ("critic", "gan", "real_score", "fake_score"):
-            curve = trained.history.values.get(name, [])
+            curve = curves.get(name, [])
             if last := curve[-max(1, len(curve) // 4) :]:
                 s.run.record(
                     dataset="training pairs", method=FULL.method, metric=name, seed=seed,
@@ -172,13 +173,14 @@ def quality(s: Study, found: Mapping[int, Trained]) -> dict[str, nn.Module]:
         The official networks, by method.
     """
     for method, restore in classical.baselines(s.p).items():
-        scoring.score(s, restore, method=method, table="main")
+        scoring.score(s, restore, method=method, table="main", lpips=s.scale.lpips)
     loaded = official.networks(s.p)
     for method, net in loaded.items():
-        scoring.score(s, scoring.network(net.to(s.device)), method=method, table="main")
+        restore = scoring.network(net.to(s.device))
+        scoring.score(s, restore, method=method, table="main", lpips=s.scale.lpips)
     for seed, trained in found.items():
         restore = scoring.network(trained.generator)
-        scoring.score(s, restore, method=FULL.method, table="main", seed=seed)
+        scoring.score(s, restore, method=FULL.method, table="main", seed=seed, lpips=s.scale.lpips)
     return loaded
 
 
@@ -246,10 +248,9 @@ def texture(s: Study) -> dict[str, dict[int, Trained]]:
             found[method][seed] = trained
             scoring.score(
                 s, scoring.network(trained.generator), method=method, table="texture", seed=seed,
-                lpips=False,
             )  # fmt: skip
     for method, restore in classical.baselines(s.p, cheap=True).items():
-        scoring.score(s, restore, method=method, table="texture", lpips=False)
+        scoring.score(s, restore, method=method, table="texture")
     return found
 
 
@@ -279,7 +280,7 @@ def ablations(s: Study) -> None:
         print(f"not run at this profile; tables='all' takes about {spent:g} hours more")
         return
     for method, restore in classical.baselines(s.p, cheap=True).items():
-        scoring.score(s, restore, method=method, table="ablations")
+        scoring.score(s, restore, method=method, table="ablations", lpips=("lpips_alex",))
     for seed in s.p.all_seeds()[: s.scale.seeds]:
         for arm in arms:
             if s.time_is_up():
@@ -287,7 +288,9 @@ def ablations(s: Study) -> None:
                 continue
             trained = s.arm(arm, seed)
             restore = scoring.network(trained.generator)
-            scoring.score(s, restore, method=arm.method, table="ablations", seed=seed)
+            scoring.score(
+                s, restore, method=arm.method, table="ablations", seed=seed, lpips=("lpips_alex",)
+            )
 
 
 def group_table(run: Run, group: str, columns: Sequence[str] = scoring.QUALITY) -> pd.DataFrame:

@@ -225,6 +225,19 @@ class Study:
         trained = Trained(generator.eval(), critic.eval(), history)
         return self._trained.setdefault(stage, trained)
 
+    def unpenalised(self, history: History) -> list[float]:
+        """The critic's loss of Eq. 7 without what the gradient penalty adds to it.
+
+        Args:
+            history: Of an adversarial training.
+
+        Returns:
+            One value per logged step; empty where there was no critic.
+        """
+        critic = history.values.get("critic", [])
+        penalty = history.values.get("penalty", [0.0] * len(critic))
+        return [c - self.scale.penalty * p for c, p in zip(critic, penalty, strict=True)]
+
     def _critic_optimiser(self, critic: Critic, recipe: Recipe) -> torch.optim.Optimizer:
         made = training.optimiser(critic.parameters(), recipe)
         for group in made.param_groups:
