@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -101,7 +101,7 @@ def publish(run: str | Path) -> Path:
         for name in files:
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, fresh / name)
-        document = _notebook(source / "notebook.ipynb", pictures=len(shown) == len(figures))
+        document = _notebook(source / "notebook.ipynb", left_out=set(figures) - set(shown))
         results.write_text(fresh / "notebook.ipynb", document)
         text = json.dumps({**found, "figures": shown}, indent=1) + "\n"
         results.write_text(fresh / "results.json", text)
@@ -167,17 +167,21 @@ def _insist_fit(path: Path) -> None:
         )
 
 
-def _notebook(path: Path, *, pictures: bool) -> str:
-    """The executed notebook without pairing and widget state, which mean nothing in a copy."""
+def _notebook(path: Path, *, left_out: Set[str]) -> str:
+    """The executed notebook without pairing and widget state, which mean nothing in a copy.
+
+    Where a figure is left out, only pictures that carry the name of another one stay.
+    """
     if not path.is_file():
         raise PublishError(f"{path} is missing; run the notebook with `enhancelib run`")
     document = json.loads(path.read_text(encoding="utf-8"))
     for key in ("jupytext", "widgets"):
         document["metadata"].pop(key, None)
-    for data in _outputs(document):
+    for output in _outputs(document):
+        data, name = output["data"], output["metadata"].get("enhancelib", {}).get("figure", "")
         data.pop("application/vnd.jupyter.widget-view+json", None)  # the fallback beside it stays
-        # a figure was left out, and a cell does not say which one it shows
-        if not pictures and any(kind.startswith("image/") for kind in data):
+        unknown = left_out and (not name or name in left_out)
+        if unknown and any(kind.startswith("image/") for kind in data):
             data.clear()
             data["text/plain"] = "(picture left out: not all photos may be shown)"
     text = json.dumps(document, indent=1) + "\n"
@@ -191,7 +195,7 @@ def _notebook(path: Path, *, pictures: bool) -> str:
 
 def _outputs(document: dict[str, Any]) -> list[dict[str, Any]]:
     outputs = [output for cell in document["cells"] for output in cell.get("outputs", [])]
-    return [output["data"] for output in outputs if "data" in output]
+    return [output for output in outputs if "data" in output]
 
 
 def status() -> pd.DataFrame:

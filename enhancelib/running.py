@@ -137,7 +137,7 @@ def parse(slug: str, words: Mapping[str, str]) -> dict[str, object]:
         {'sigma': 25.0, 'seeds': 3}
         >>> parse("dcnn", {})
         Traceback (most recent call last):
-        enhancelib.papers.parameters.ParameterError: no paper 'dcnn'; the catalogue has dncnn
+        enhancelib.papers.parameters.ParameterError: no paper 'dcnn'; the catalogue has dncnn, prad
     """
     kinds = {name: str(f.type) for name, f in _fields(slug).items()}
     return {name: _typed(text, kinds.get(name, "str")) for name, text in words.items()}

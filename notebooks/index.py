@@ -44,6 +44,6 @@ publishing.status()
 #
 # - In JupyterLab: open a notebook and choose Run All. The cell under the title holds the parameters.
 # - Headless: `enhancelib run dncnn --profile small -p sigma=15`, or plain `papermill notebooks/dncnn.ipynb out.ipynb -p profile small -p sigma 15`.
-# - Many: `make reproduce PAPERS="dncnn" PROFILE=small`, which is Snakemake underneath.
+# - Many: `make reproduce PAPERS="dncnn prad" PROFILE=small`, which is Snakemake underneath.
 # - Over runs: `enhancelib table runs/dncnn/*/ --by sigma,method`.
 # - Your own photo: `enhancelib enhance dncnn photo.jpg -o restored.png`.

@@ -78,6 +78,7 @@ from enhancelib.papers.prad import (
 from enhancelib.papers.prad.study import Study
 from enhancelib.widgets import optimise
 
+# %%
 run = results.open_run("prad", p)
 run.notes.update(official.inputs(p))
 s = Study(run, p)
@@ -133,13 +134,13 @@ print(sections.accounts(run).to_string(index=False))
 # It is *relativistic*: its probability is that a real pair looks more real than fake ones do on average,
 #
 # $$D_{PRaD}(I_r, I_f) = \sigma\left(C(I_r) - E_{I_f}[C(I_f)]\right) \tag{6}$$
-# Eq. 6: enhancelib.losses.adversarial.relativistic
+# Eq. 6: enhancelib.losses.adversarial.relativistic_probability
 #
 # $$L_{PRaD} = -E_{I_r}[\log D(I_r, I_f)] - E_{I_f}[\log(1 - D(I_f, I_r))] \tag{7}$$
-# Eq. 7: enhancelib.losses.adversarial.FORMS
+# Eq. 7: enhancelib.losses.adversarial.relativistic_critic
 #
 # $$L_{GAN} = -E_{I_r}[\log(1 - D(I_r, I_f))] - E_{I_f}[\log D(I_f, I_r)] \tag{8}$$
-# Eq. 8: enhancelib.losses.adversarial.FORMS
+# Eq. 8: enhancelib.losses.adversarial.relativistic_generator
 #
 # Both are $2 \ln 2 = 1.386$ when the scores say nothing. Real pictures stand in the generator's loss too, so it learns from both terms: what a standard critic forgets, that the share of real pictures should *fall* when fakes improve.
 #
@@ -164,7 +165,7 @@ print(sections.accounts(run).to_string(index=False))
 # and compares the results in feature space. Without it, a loss on features would spend itself on brightness. The other part compares gradients, which no change of brightness touches:
 #
 # $$L_{lcn} = \frac{1}{CHW} \lVert \varphi_j(\tilde F_{\mathbf W}(I_s)) - \varphi_j(\tilde I_t) \rVert \tag{13}$$
-# Eq. 13: enhancelib.losses.perceptual.Taps
+# Eq. 13: enhancelib.losses.texture.lcn
 #
 # $$L_{grad} = \lVert \nabla_x F_{\mathbf W}(I_s) - \nabla_x I_t \rVert + \lVert \nabla_y F_{\mathbf W}(I_s) - \nabla_y I_t \rVert \tag{14}$$
 # Eq. 14: enhancelib.losses.texture.gradient

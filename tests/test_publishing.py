@@ -297,6 +297,30 @@ def test_a_figure_with_a_photo_that_may_not_be_shown_stays_behind(make: Make, sh
     assert cell["outputs"][1]["text"] == ["x" * 10]
 
 
+@pytest.mark.parametrize(("name", "kept"), [("curves", True), ("crops", False), ("", False)])
+def test_the_notebook_keeps_pictures_that_say_which_figure_they_are(
+    make: Make, name: str, kept: bool
+) -> None:
+    run = make(shown="Set12/01")  # crops is left out, curves is not
+    document = json.loads((run / "notebook.ipynb").read_text())
+    signed = {"enhancelib": {"figure": name}} if name else {}
+    document["cells"][1]["outputs"][0]["metadata"] = signed
+    (run / "notebook.ipynb").write_text(json.dumps(document))
+    cell = json.loads((publish(run) / "notebook.ipynb").read_text())["cells"][1]
+    assert ("image/png" in cell["outputs"][0]["data"]) is kept
+
+
+def test_a_figure_in_a_notebook_carries_its_name(tmp_path: Path) -> None:
+    from IPython.core.formatters import DisplayFormatter
+    from matplotlib.figure import Figure
+
+    run = results.Run("x", "smoke", {}, tmp_path, runtime.setup("cpu"))
+    figure = Figure(figsize=(3, 2))
+    run.figure("curves", figure)
+    _, metadata = DisplayFormatter().format(figure)
+    assert metadata["enhancelib"] == {"figure": "curves"}
+
+
 def test_a_figure_that_stays_behind_may_be_large(make: Make) -> None:
     publish(make(noise=600, shown="Set12/01"))
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from enhancelib import images
 from enhancelib.widgets import BeforeAfter, Choice, Panel, PhotoUpload, Slider, View
-from enhancelib.widgets.pictures import STILL_BYTES, opened, png, still, still_html
+from enhancelib.widgets.pictures import STILL_BYTES, opened, png, quick_png, still, still_html
 from enhancelib.widgets.worker import Newest
 
 LIVING = ipywidgets.widgets.widget._instances  # ipywidgets' own table of open widgets
@@ -213,6 +213,30 @@ def test_upload_arrives_in_parts() -> None:
 def test_a_file_too_large_is_a_sentence_in_the_panel(panel: Panel) -> None:
     panel.upload._message(None, {"kind": "file", "name": "raw.tif", "size": 500_000_000}, [])
     assert panel.status == "Not loaded: raw.tif: 500 MB; expected at most 134 MB"
+
+
+def test_quick_png_is_the_same_picture() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((3, 1, 1), (3, 256, 256), (3, 37, 501)):
+        picture = torch.rand(shape, generator=generator) * 1.2 - 0.1
+        assert torch.equal(pixels(quick_png(picture)), images.to_uint8(picture))
+
+
+def test_the_hint_speaks_of_the_photo_shown(panel: Panel) -> None:
+    panel.upload.file = ("mine.png", png(torch.zeros(3, 9, 9)))
+    panel.wait()
+    assert "mine.png: 9x9 pixels<" in panel._hint.value
+    panel.photo.value = "chelsea"
+    assert "A side of at most 64 pixels" in panel._hint.value
+    panel.photo.value = "yours: mine.png"
+    assert "mine.png: 9x9 pixels<" in panel._hint.value
+
+
+def test_pictures_may_stand_side_by_side(panel: Panel) -> None:
+    assert panel.view.arrangement == "divider"
+    panel.view.arrangement = "beside"
+    with pytest.raises(Exception, match="above"):
+        panel.view.arrangement = "above"
 
 
 def test_large_photos_keep_their_shape() -> None:

@@ -344,6 +344,14 @@ def test_presets_set_every_weight_and_are_recognised(explorer: LossExplorer) -> 
     assert explorer.weights == PAPER
 
 
+def test_a_paper_with_the_weights_as_given_lends_its_name(make: Make) -> None:
+    explorer = make(objective(**PAPER))
+    assert explorer.desk.preset.value == GIVEN
+    explorer.weights = {**PAPER, "tv": 1.0}
+    explorer.weights = PAPER
+    assert explorer.desk.preset.value == "paper"
+
+
 def test_command_carries_the_exact_weights(explorer: LossExplorer) -> None:
     explorer.weights = {"colour": 0.1 + 0.2, "tv": 1e-7, "l1": 3.0}
     assert explorer.desk.command.text == (
@@ -900,6 +908,8 @@ def test_still_is_a_self_contained_figure(
     for words in ("share of |weighted value|", "share of gradient norm", "colour", TOTAL):
         assert words in text
     assert f"{100 * rows(explorer)['tv']['of_value']:.1f}%" in text
+    assert "<svg" in text
+    assert "tv (before its weight)" in text
     explorer._ipython_display_()
     assert explorer.status in capsys.readouterr().out
 

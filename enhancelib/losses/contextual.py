@@ -138,8 +138,11 @@ def _check(X: Tensor, Y: Tensor, h: float, positions: int) -> None:
 def _best_matches(x: Tensor, y: Tensor, h: float) -> Tensor:
     """(B,) CX of unit vectors x and y, (B, C, N) each."""
     with torch.autocast(x.device.type, enabled=False):
-        distances = (1 - x.transpose(1, 2) @ y) / 2
+        cosines = x.transpose(1, 2) @ y
+    # where a product is rounded to TF32 a cosine may pass 1 by more than epsilon, and the sign of
+    # the denominator would turn the best match into the worst
+    distances = (1 - cosines.clamp_max(1)) / 2
     relative = distances / (distances.amin(dim=2, keepdim=True) + _EPSILON)
-    # exp overflows once the least distance is near 0; softmax over j is the same ratio, bounded
+    # softmax is the ratio of exp to its sum, without the overflow of exp(1 / h) at a small h
     affinity = torch.softmax((1 - relative) / h, dim=2)
     return affinity.amax(dim=1).mean(dim=1)

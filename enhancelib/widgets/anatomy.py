@@ -183,7 +183,7 @@ def dissect(
     seen: dict[str, float] = {}
     terms = {name: _noting(name, term, seen) for name, term in objective.terms.items()}
     gradients = replace(objective, terms=terms).gradients(sample(x, start, target), x)
-    stack = torch.stack([gradients[name][0].detach().float().cpu() for name in terms])
+    stack = torch.stack([gradients[name][0].detach().float().cpu() for name in terms]).contiguous()
     return Anatomy(x.detach()[0].float().cpu(), {name: seen[name] for name in terms}, stack)
 
 

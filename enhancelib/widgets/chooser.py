@@ -66,12 +66,12 @@ class PhotoChooser(Generic[T]):
         self.own: tuple[str, Tensor] | None = None
         self._make, self._limit = own, limit
         self._chosen, self._refused, self._quiet = chosen, refused, 0
-        self.dropdown = ipywidgets.Dropdown(
-            options=list(loaders), description="photo", **shape(flex="1 1 150px")
-        )
+        self.dropdown = ipywidgets.Dropdown(options=list(loaders), description="photo", **shape())
         self.upload = PhotoUpload(label="open your own photo …", layout=layout(margin="4px 2px"))
         self.hint = ipywidgets.HTML(layout=layout(margin="0 2px 4px"))
-        self._say(f"A side of at most {limit} pixels; larger photos are reduced.")
+        self._usual = f"A side of at most {limit} pixels; larger photos are reduced."
+        self._said = self._usual  # of the reader's photo
+        self._say(self._usual)
         self.dropdown.observe(self._changed, "value")
         self.upload.observe(self._uploaded, "file")
         self.upload.observe(self._too_large, "refused")
@@ -108,6 +108,7 @@ class PhotoChooser(Generic[T]):
             self.dropdown.options = list(self.loaders)
         self.dropdown.value = name
         self._quiet = 0
+        self._hint()
 
     def close(self) -> None:
         """Hear nothing more; the controls are closed with the panel that shows them."""
@@ -119,7 +120,12 @@ class PhotoChooser(Generic[T]):
 
     def _changed(self, _change: object) -> None:
         if self._quiet != threading.get_ident():  # else it is our own doing, not the reader's
+            self._hint()
             self._chosen(False)
+
+    def _hint(self) -> None:
+        yours = str(self.dropdown.value).startswith(YOURS)
+        self._say(self._said if yours else self._usual)
 
     def _uploaded(self, change: Mapping[str, Any]) -> None:
         if change["new"] is None:
@@ -130,7 +136,7 @@ class PhotoChooser(Generic[T]):
         except ImageError as error:
             self._refused(f"Not loaded: {error}")
             return
-        self._say(said)
+        self._said = said
         self.offer(name, picture)
         self._chosen(True)
 

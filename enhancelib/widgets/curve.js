@@ -31,7 +31,8 @@ function axis(values, from, to) {
   if (log) [low, high] = [Math.log10(low), Math.log10(high)];
   const room = (high - low || Math.abs(high) || 1) * 0.06;
   [low, high] = [low - room, high + room];
-  const at = (value) => from + ((to - from) * ((log ? Math.log10(value) : value) - low)) / (high - low);
+  const place = (value) => ((log ? Math.log10(value) : value) - low) / (high - low);
+  const at = (value) => from + (to - from) * place(value);
   return { at, log, ticks: log ? decades(low, high) : evenly(low, high) };
 }
 
@@ -61,7 +62,8 @@ function render({ model, el }) {
   root.className = "enh-curve";
   const svg = draw("svg", root, {
     class: "enh-chart", tabindex: "0", role: "application", height: HEIGHT,
-    "aria-roledescription": "chart", "data-lm-suppress-shortcuts": "true", // or JupyterLab takes keys
+    "aria-roledescription": "chart",
+    "data-lm-suppress-shortcuts": "true", // else JupyterLab's own shortcuts take the arrow keys
   });
   const legend = document.createElement("div");
   legend.className = "enh-legend";
@@ -84,12 +86,14 @@ function render({ model, el }) {
     for (const value of across.ticks) {
       const at = across.at(value);
       draw("line", svg, { class: "enh-grid", x1: at, x2: at, y1: EDGE.top, y2: bottom });
-      draw("text", svg, { class: "enh-tick", x: at, y: bottom + 16, "text-anchor": "middle" }, short(value));
+      const place = { x: at, y: bottom + 16, "text-anchor": "middle" };
+      draw("text", svg, { class: "enh-tick", ...place }, short(value));
     }
     for (const value of up.ticks) {
       const at = up.at(value);
       draw("line", svg, { class: "enh-grid", x1: EDGE.left, x2: right, y1: at, y2: at });
-      draw("text", svg, { class: "enh-tick", x: EDGE.left - 6, y: at + 4, "text-anchor": "end" }, short(value));
+      const place = { x: EDGE.left - 6, y: at + 4, "text-anchor": "end" };
+      draw("text", svg, { class: "enh-tick", ...place }, short(value));
     }
     draw("path", svg, { class: "enh-axis", d: `M${EDGE.left} ${EDGE.top}V${bottom}H${right}` });
     draw("text", svg, {
@@ -161,7 +165,8 @@ function render({ model, el }) {
       + `${lines().length} lines. Arrow keys walk along the points, Enter shows one.`);
     svg.replaceChildren();
     const current = model.get("current");
-    const points = [...lines().flatMap((line) => line.points), ...(current.length ? [current] : [])];
+    const points = lines().flatMap((line) => line.points);
+    if (current.length) points.push(current);
     showLegend();
     if (!points.length) return;
     const across = axis(points.map((p) => p[0]), EDGE.left, width - EDGE.right);
@@ -202,7 +207,8 @@ function render({ model, el }) {
 
   function onClick(event) {
     const box = svg.getBoundingClientRect();
-    const far = (p) => Math.hypot(p.x - (event.clientX - box.left), p.y - (event.clientY - box.top));
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    const far = (p) => Math.hypot(p.x - x, p.y - y);
     const near = places.reduce((best, p) => (!best || far(p) < far(best) ? p : best), null);
     if (!near || far(near) > 24) return;
     go(near.line, near.point);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ipywidgets
 
@@ -22,7 +23,7 @@ _REACH = 3  # decades of η on either side of the fitted one
 
 
 class Desk:
-    """All controls of an explorer, without what they do.
+    """All controls of an explorer, and no more of what they do than what they do to each other.
 
     Args:
         weights: Name -> weight of every term, at the start.
@@ -63,6 +64,9 @@ class Desk:
         self._step()
         self._motion()
         self._axes()
+        self.preset.observe(self._preset, "value")
+        self.show.observe(self._turned, "value")
+        self.table.observe(self._picked, "chosen")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -148,6 +152,17 @@ class Desk:
             part.unobserve_all()
         for part in everything:
             layout.close(part)
+
+    def _preset(self, change: Mapping[str, Any]) -> None:
+        if change["new"] != CUSTOM:
+            self.table.weights = dict(self.sets[change["new"]])
+
+    def _turned(self, change: Mapping[str, Any]) -> None:
+        self.table.chosen = term_of(change["new"])
+
+    def _picked(self, change: Mapping[str, Any]) -> None:
+        if change["new"] != term_of(self.show.value):
+            self.show.value = gradient_of(change["new"]) if change["new"] else TOTAL
 
     def _step(self) -> None:
         self.eta = ipywidgets.FloatLogSlider(

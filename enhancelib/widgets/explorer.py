@@ -23,14 +23,13 @@ from torch import Tensor
 from enhancelib.images import from_uint8, to_uint8
 from enhancelib.losses import Objective
 from enhancelib.runtime import Runtime
-from enhancelib.widgets import desk as _desk
 from enhancelib.widgets import layout
 from enhancelib.widgets import pictures as _pictures
 from enhancelib.widgets.anatomy import Samples, direct
 from enhancelib.widgets.chooser import PhotoChooser
 from enhancelib.widgets.controls import View
 from enhancelib.widgets.curve import Curve
-from enhancelib.widgets.desk import Desk
+from enhancelib.widgets.desk import GIVEN, Desk
 from enhancelib.widgets.memory import Kept, Memory
 from enhancelib.widgets.optimise import Diverged, Moment
 from enhancelib.widgets.screen import Screen
@@ -80,15 +79,13 @@ class LossExplorer:
     Example:
         >>> from enhancelib.losses import Term, pixel
         >>> objective = Objective({"mse": Term(1.0, pixel.mse), "l1": Term(0.0, pixel.l1)})
-        >>> black, white = torch.zeros(3, 2, 2), torch.ones(3, 2, 2)
-        >>> explorer = LossExplorer(
-        ...     objective, pairs={"wall": lambda: (black, white)}, degrade=lambda photo: photo / 2
-        ... )
+        >>> wall = torch.zeros(3, 2, 2), torch.ones(3, 2, 2)
+        >>> explorer = LossExplorer(objective, pairs={"wall": lambda: wall}, degrade=torch.sqrt)
         >>> explorer.weights = {"mse": 6.0, "l1": 0.0}
         >>> explorer.gradient[0, 0].tolist()  # 6 times 2 (x - y) / 12
         [-1.0, -1.0]
         >>> explorer.close()
-        >>> LossExplorer(objective, pairs={}, degrade=lambda photo: photo)
+        >>> LossExplorer(objective, pairs={}, degrade=torch.sqrt)
         Traceback (most recent call last):
         ValueError: pictures is empty; expected at least one name with a loader
     """
@@ -120,9 +117,13 @@ class LossExplorer:
         machine = runtime or Runtime(torch.device("cpu"), torch.get_num_threads())
         self._stage = Stage(objective, sample=sample, runtime=machine, changed=self._draw)
         self._screen = Screen(self.desk, command=command, curve=curve, units=units or {})
-        self._choose(pairs, degrade, limit)
+        own = _pairing(degrade)
+        self._chooser = PhotoChooser(
+            pairs, own=own, limit=limit, chosen=self._chosen, refused=self._complain
+        )
+        self.photo, self.upload = self._chooser.dropdown, self._chooser.upload
         photo = (self.photo, self.upload, self._chooser.hint)
-        self.widget = self.desk.arrange(photo, title=title, note=note, command=command is not None)
+        self.widget = self.desk.arrange(photo, title=title, note=note, command=bool(command))
         self._begin()
         self._observe()
 
@@ -190,16 +191,13 @@ class LossExplorer:
         Example:
             >>> import time
             >>> from enhancelib.losses import Term, pixel
-            >>> def slow(x, y):
-            ...     time.sleep(0.5)
-            ...     return pixel.mse(x, y)
             >>> black = torch.zeros(3, 2, 2)
             >>> explorer = LossExplorer(
-            ...     Objective({"mse": Term(1.0, slow)}),
-            ...     pairs={"black": lambda: (black, black), "white": lambda: (black, 1 - black)},
+            ...     Objective({"mse": Term(1.0, pixel.mse)}),
+            ...     pairs={"a": lambda: (black, black), "b": lambda: time.sleep(0.5)},
             ...     degrade=lambda photo: photo,
             ... )
-            >>> explorer.photo.value = "white"
+            >>> explorer.photo.value = "b"
             >>> explorer.wait(0.1)
             Traceback (most recent call last):
             TimeoutError: the explorer is still at work after 0.1 s
@@ -225,25 +223,11 @@ class LossExplorer:
         show({"text/html": self._still(), "text/plain": self.status}, raw=True)
 
     def _still(self) -> str:
-        beside, table = self._screen.beside(self._stage.state), self.desk.table.still()
+        beside = self._screen.beside(self._stage.state)
+        more = self.desk.table.still() + self.desk.chart.still()
         view = View(self.picture, beside.picture, beside.caption)
         name = self.view.still
-        return _pictures.still_html(view, labels=self.view.labels, name=name, more=table)
-
-    def _choose(
-        self,
-        pairs: Mapping[str, Callable[[], Pair]],
-        degrade: Callable[[Tensor], Tensor],
-        limit: int,
-    ) -> None:
-        def own(photo: Tensor) -> Pair:
-            target = from_uint8(to_uint8(photo))[None]
-            return degrade(target), target
-
-        self._chooser = PhotoChooser(
-            pairs, own=own, limit=limit, chosen=self._chosen, refused=self._complain
-        )
-        self.photo, self.upload = self._chooser.dropdown, self._chooser.upload
+        return _pictures.still_html(view, labels=self.view.labels, name=name, more=more)
 
     def _begin(self) -> None:
         """Show the first picture: the one that is kept, or else the first given."""
@@ -281,10 +265,8 @@ class LossExplorer:
     def _observe(self) -> None:
         desk = self.desk
         desk.table.observe(self._weighed, "weights")
-        desk.table.observe(self._picked, "chosen")
-        desk.preset.observe(self._preset, "value")
-        desk.show.observe(self._turned, "value")
-        desk.eta.observe(self._redraw, "value")
+        for control in (desk.show, desk.eta):
+            control.observe(self._redraw, "value")
         desk.history.observe(self._scrubbed, "value")
         desk.chart.observe(self._taken, "taken")
         for axis in (desk.across, desk.up):
@@ -298,15 +280,8 @@ class LossExplorer:
             button.on_click(action)
 
     def _draw(self) -> None:
-        with self._stage.lock:
-            stage = self._stage
+        with (stage := self._stage).lock:
             self._screen.draw(stage.state, stage.film, stage.name, running=self._running)
-            self._show_history(stage.film.moments, stage.state.moment)
-
-    def _show_history(self, moments: list[Moment], shown: Moment) -> None:
-        slider = self.desk.history  # what it is moved to here is shown already: see _visit
-        slider.max = max(1, len(moments) - 1)
-        slider.value = next((k for k, moment in enumerate(moments) if moment is shown), 0)
 
     @property
     def _running(self) -> bool:
@@ -322,28 +297,13 @@ class LossExplorer:
         with self._stage.lock:
             self._screen.weigh(self._stage.state)
 
-    def _turned(self, change: Mapping[str, Any]) -> None:
-        self.desk.table.chosen = _desk.term_of(change["new"])
-        self._redraw()
-
-    def _picked(self, change: Mapping[str, Any]) -> None:
-        name, show = change["new"], self.desk.show
-        if name != _desk.term_of(show.value):
-            show.value = _desk.gradient_of(name) if name else _desk.TOTAL
-
-    def _preset(self, change: Mapping[str, Any]) -> None:
-        if change["new"] != _desk.CUSTOM:
-            self.desk.table.weights = dict(self.desk.sets[change["new"]])
-
     def _axes(self, _change: object) -> None:
-        with self._stage.lock:
-            stage = self._stage
+        with (stage := self._stage).lock:
             self._screen.chart(stage.state, stage.film, stage.name)
 
     def _fit(self, _button: object = None) -> None:
         gradient = self.gradient
-        eta = None if gradient is None else fitted(gradient)
-        if eta is not None:
+        if gradient is not None and (eta := fitted(gradient)) is not None:
             self.desk.set_eta(eta)
 
     def _scrubbed(self, change: Mapping[str, Any]) -> None:
@@ -370,7 +330,7 @@ class LossExplorer:
         with self._stage.lock:  # a step that is under way must not come after the start
             self._halt.set()
             known = self._stage.rewind()
-        self.weights = self.desk.sets[_desk.GIVEN]
+        self.weights = self.desk.sets[GIVEN]
         if not known:
             self._submit(self._compute)
 
@@ -429,3 +389,11 @@ class LossExplorer:
 
     def _save(self) -> None:
         self._memory.keep(Kept(self.weights, self.photo.value, self._chooser.own))
+
+
+def _pairing(degrade: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Pair]:
+    def pair(photo: Tensor) -> Pair:
+        target = from_uint8(to_uint8(photo))[None]  # as a screen shows it
+        return degrade(target), target
+
+    return pair

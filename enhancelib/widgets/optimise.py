@@ -73,7 +73,8 @@ class Film:
 
     A run keeps at most FRAMES pictures: when they become more, every second one is dropped and
     from then on every second step is left out, so they cover the whole run evenly. The newest
-    picture is always the last. Beyond RUNS runs the oldest is forgotten, the start never.
+    picture is always the last. Beyond RUNS runs the oldest is forgotten, the start never. `stride`
+    tells how many steps of the last run lie between two pictures.
 
     Args:
         start: The first moment.
@@ -91,7 +92,7 @@ class Film:
 
     def __init__(self, start: Moment) -> None:
         self.runs: list[list[Moment]] = [[start]]
-        self._stride, self._begun = 1, 0
+        self.stride, self._begun = 1, 0
 
     @property
     def moments(self) -> list[Moment]:
@@ -108,7 +109,7 @@ class Film:
         Returns:
             Its number.
         """
-        self._begun, self._stride = self._begun + 1, 1
+        self._begun, self.stride = self._begun + 1, 1
         self.runs.append([])
         del self.runs[1:-RUNS]
         return self._begun
@@ -125,12 +126,12 @@ class Film:
             moment: Of a later step than the one before.
         """
         run = self.runs[-1]
-        if run and run[-1].step % self._stride:
+        if run and run[-1].step % self.stride:
             run.pop()  # only the newest may stand between the strides
         run.append(moment)
         if len(run) > FRAMES:
-            self._stride *= 2
-            run[:] = [one for one in run if one is moment or not one.step % self._stride]
+            self.stride *= 2
+            run[:] = [one for one in run if one is moment or not one.step % self.stride]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from enhancelib.widgets import pictures as _pictures
 from enhancelib.widgets.anatomy import Weights
 from enhancelib.widgets.curve import Curve
 from enhancelib.widgets.desk import CUSTOM, Desk
-from enhancelib.widgets.optimise import RUNS, Film, Moment
+from enhancelib.widgets.optimise import Film, Moment
 from enhancelib.widgets.showing import Shown, State, shown
 
 
@@ -84,13 +84,13 @@ class Screen:
         """Say what the weights are called, and the command that goes with them."""
         desk, weights = self._desk, self._desk.weights
         if desk.sets.get(desk.preset.value) != weights:
-            names = (name for name, given in desk.sets.items() if given == weights)
-            desk.preset.value = next(names, CUSTOM)
+            names = [name for name, given in desk.sets.items() if given == weights]
+            desk.preset.value = names[-1] if names else CUSTOM  # a paper's name tells more
         if self._command is not None:
             desk.command.text = self._command(weights)
 
     def draw(self, state: State, film: Film, photo: str, *, running: bool) -> None:
-        """Show everything, the history slider apart.
+        """Show everything.
 
         Args:
             state: The picture.
@@ -100,8 +100,8 @@ class Screen:
         """
         self.weigh(state)
         self._buttons(film, running)
-        moments = film.moments
-        self._desk.tell(_place(state, moments, running, self._desk.most.value))
+        self._history(film.moments, state.moment)
+        self._desk.tell(_place(state, film, running, self._desk.most.value))
         self.chart(state, film, photo)
 
     def lines(self, film: Film, photo: str) -> list[list[Moment]]:
@@ -152,6 +152,11 @@ class Screen:
             control.disabled = running
         desk.history.disabled = running or len(film.moments) < 2
 
+    def _history(self, moments: list[Moment], shown: Moment) -> None:
+        slider = self._desk.history  # whoever observes it finds that this moment is shown already
+        slider.max = max(1, len(moments) - 1)
+        slider.value = next((k for k, moment in enumerate(moments) if moment is shown), 0)
+
     def _known(self, photo: str) -> bool:
         return self._curve is not None and self._curve.picture in ("", photo)
 
@@ -183,8 +188,10 @@ def _known(curve: Curve, x: str, y: str) -> dict[str, object]:
     return {"label": curve.label, "kind": "known", "points": points, "texts": [""] * len(points)}
 
 
-def _place(state: State, moments: list[Moment], running: bool, most: int) -> str:
+def _place(state: State, film: Film, running: bool, most: int) -> str:
     if running:
         return f"{state.moment.name} of at most {most}"
-    kept = f"{len(moments)} pictures kept, of the last {RUNS} runs at most"
-    return f"{state.moment.name} · {kept}" if len(moments) > 1 else "start · no run yet"
+    if len(film.moments) == 1:
+        return "start · no run yet"
+    kept = "every step" if film.stride == 1 else f"one step in {film.stride}"
+    return f"{state.moment.name} · {kept} kept"

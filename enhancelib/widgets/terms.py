@@ -120,12 +120,13 @@ class TermTable(anywidget.AnyWidget):
             A table element in the page's own colours.
         """
         titles = ("term", "weight", "value", "weighted", *(title for title, _ in _SHARES))
-        cells = "".join(f'<th style="text-align: left">{title}</th>' for title in titles)
+        heads = "".join(_cell("th", k, title) for k, title in enumerate(titles))
         body = "".join(
-            f"<tr>{''.join(f'<td>{cell}</td>' for cell in self._cells(name, row))}</tr>"
-            for name, row in zip(self.names, self.rows, strict=False)
+            f"<tr>{''.join(_cell('td', k, text) for k, text in enumerate(self._cells(*row)))}</tr>"
+            for row in zip(self.names, self.rows, strict=False)
         )
-        return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+        table = f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody>"
+        return f'<table style="margin: 0.5em 0">{table}</table>'
 
     def _cells(self, name: str, row: Mapping[str, float | None]) -> list[str]:
         numbers = [self.weights[name], row.get("value"), row.get("weighted")]
@@ -177,12 +178,17 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def _cell(tag: str, column: int, content: str) -> str:
+    side = "right" if 1 <= column <= 3 else "left"
+    return f'<{tag} style="text-align: {side}">{content}</{tag}>'
+
+
 def _bar(share: float | None) -> str:
     if share is None:
         return "–"
     length = f"{100 * share:.1f}%"
     return (
-        '<span style="display: inline-block; width: 9em; border: 1px solid #8886">'
+        '<span style="display: inline-block; width: 8em; border: 1px solid #8886">'
         f'<span style="display: block; width: {length}; height: 0.7em; background: #4a8fd0">'
         f"</span></span> {length}"
     )

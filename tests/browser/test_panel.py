@@ -161,6 +161,7 @@ def test_nothing_overflows_and_nothing_overlaps(page: Page) -> None:
     rows = page.tab.locator(".enh-panel .widget-inline-hbox, .enh-upload, .enh-divider")
     boxes = [box for row in rows.all() if (box := row.bounding_box())]
     assert len(boxes) == 9  # title, note, photo, button, hint, three controls, picture
+    assert sorted(box["height"] for box in boxes)[-2] < 80  # of a label and its control
     for k, one in enumerate(boxes):
         for other in boxes[k + 1 :]:
             apart = (

@@ -233,6 +233,16 @@ def test_gradient(shape: tuple[int, ...], kind: str) -> None:
     assert float(texture.gradient(output, target)) == pytest.approx(wanted, rel=1e-12, abs=1e-15)
 
 
+def factor(layer: str) -> float:
+    """Layers of the network of this test differ by a factor, as "relu4_2" by 4.2."""
+    return float(layer.removeprefix("relu").replace("_", "."))
+
+
+def network(image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    maps = phi_of_a_picture(image.double())
+    return {layer: factor(layer) * maps for layer in layers}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_texture(kind: str) -> None:
     output, target = pictures(kind, (2, 3, 5, 7))
@@ -241,6 +251,11 @@ def test_texture(kind: str) -> None:
     assert found == pytest.approx(printed.texture(x, y, None), rel=1e-7, abs=1e-12)
     found = float(texture.texture(output, target, phi=phi_of_a_picture))
     assert found == pytest.approx(printed.texture(x, y, WEIGHTS.numpy()), rel=1e-5, abs=1e-12)
+    # the notebook's objective has the two as terms, on features of its own layer
+    objective = settings.objective({"lcn": 1.0, "gradient": 1.0}, network)
+    total, _ = objective({"output": output, "clean": target})
+    wanted = printed.texture(x, y, factor(settings.CONTRAST) * WEIGHTS.numpy())
+    assert float(total) == pytest.approx(wanted, rel=1e-5, abs=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -274,16 +289,6 @@ def test_total_variation(shape: tuple[int, ...], kind: str) -> None:
     output, _ = pictures(kind, shape)
     wanted = printed.total_variation(output.numpy())
     assert float(pixel.total_variation(output)) == pytest.approx(wanted, rel=1e-12, abs=1e-15)
-
-
-def factor(layer: str) -> float:
-    """Layers of the network of this test differ by a factor, as "relu4_2" by 4.2."""
-    return float(layer.removeprefix("relu").replace("_", "."))
-
-
-def network(image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    maps = phi_of_a_picture(image.double())
-    return {layer: factor(layer) * maps for layer in layers}
 
 
 def paper_objective(side: int) -> Objective:

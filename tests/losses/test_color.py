@@ -172,6 +172,7 @@ def test_it_forgives_a_shift(
 def test_short_floats_are_widened(dtype: torch.dtype) -> None:
     x, y = draw(2, 3, 9, 9).to(dtype), draw(2, 3, 9, 9, seed=1).to(dtype)
     torch.testing.assert_close(color.blurred(x, y), color.blurred(x.float(), y.float()))
+    assert torch.equal(color.blur(x), color.blur(x.float()))
 
 
 def test_autocast_does_not_shorten_it() -> None:

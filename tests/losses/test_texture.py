@@ -150,6 +150,12 @@ def test_gradient_of_the_loss(name: str) -> None:
     assert torch.autograd.gradcheck(LOSSES[name], (x, y))
 
 
+@pytest.mark.parametrize("loss", [texture.lcn, texture.texture])
+def test_gradient_through_features(loss: Loss) -> None:
+    x, y = draw(1, 3, 4, 5).requires_grad_(), draw(1, 3, 4, 5, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: loss(a, b, phi=features), (x, y))
+
+
 @pytest.mark.parametrize("sigma", ["mean", "sum"])
 def test_gradient_of_local_contrast(sigma: str) -> None:
     x = draw(1, 1, 4, 5).requires_grad_()

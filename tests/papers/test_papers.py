@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -43,7 +44,7 @@ def test_it_loads(slug: str) -> None:
 
 @pytest.mark.parametrize("slug", ["dcnn", "", "DnCNN", "parameters", "../dncnn"])
 def test_an_unknown_slug_is_refused_with_those_there_are(slug: str) -> None:
-    with pytest.raises(ParameterError, match=r"^no paper '.*'; the catalogue has dncnn"):
+    with pytest.raises(ParameterError, match=r"^no paper '.*'; the catalogue has dncnn, prad"):
         papers.load(slug)
 
 
@@ -80,7 +81,8 @@ def test_hours_grow(slug: str) -> None:
     for tables in TABLES:
         estimates = [hours(profile, tables) for profile in PROFILES]
         assert all(estimate > 0 for estimate in estimates)
-        assert estimates[0] <= 0.02, "smoke takes about half a minute"
+        # all tables of an adversarial paper: some twenty arms of a few seconds
+        assert estimates[0] <= (0.02 if tables == "main" else 0.1), "smoke: half a minute"
         assert estimates[1] < 0.6 or tables == "all", "small takes half an hour"
     assert all(hours(profile, "all") >= hours(profile, "main") for profile in PROFILES)
 
@@ -106,6 +108,13 @@ def test_claims_are_stated_with_margin_reason_and_test_set(slug: str) -> None:
 
 
 @every
+def test_every_paper_has_a_test_of_its_verdict(slug: str) -> None:
+    """Its synthetic frames turn each of its claims; DnCNN's stand in this file."""
+    folder = Path(__file__).parent / slug
+    assert slug == "dncnn" or (folder / "test_verdict.py").is_file()
+
+
+@every
 def test_a_claim_about_training_names_its_arms(slug: str) -> None:
     without = {c.name for c in claims_of(slug) if c.by == "own training" and c.arms is None}
     # one arm: the first and the last layer of the same network are compared, see below
@@ -121,6 +130,7 @@ def test_nothing_is_judged_from_nothing(slug: str) -> None:
         assert judged.evidence == "not measured", claim.name
 
 
+# DnCNN's own claims; those of other papers are tried in tests/papers/<slug>/test_verdict.py
 LEVELS = (5, 15, 25, 50)
 SETTINGS = {
     "ablation": ("sigma=25",),
@@ -178,19 +188,20 @@ def judge(claim: Claim, frame: pd.DataFrame) -> bool | None:
     return claims.judge(claim.statistic(frame), margin=claim.margin).holds
 
 
-ARMED = [(slug, claim) for slug, claim in own() if claim.arms]
+ARMED = [claim for slug, claim in own() if claim.arms and slug == "dncnn"]
+armed = pytest.mark.parametrize("claim", ARMED, ids=lambda claim: claim.name)
 
 
-@pytest.mark.parametrize(("slug", "claim"), ARMED, ids=lambda x: getattr(x, "name", None))
-def test_swapping_the_arms_turns_the_verdict(slug: str, claim: Claim) -> None:
+@armed
+def test_swapping_the_arms_turns_the_verdict(claim: Claim) -> None:
     assert claim.arms is not None
     first, second = claim.arms
     assert judge(claim, values(first, second)) is True
     assert judge(claim, values(second, first)) is False
 
 
-@pytest.mark.parametrize(("slug", "claim"), ARMED, ids=lambda x: getattr(x, "name", None))
-def test_an_interval_around_the_margin_is_not_judged(slug: str, claim: Claim) -> None:
+@armed
+def test_an_interval_around_the_margin_is_not_judged(claim: Claim) -> None:
     assert claim.arms is not None
     frame = values(*claim.arms)
     low = frame["seed"] == 0  # one seed of three went wrong by far
@@ -200,8 +211,8 @@ def test_an_interval_around_the_margin_is_not_judged(slug: str, claim: Claim) ->
     assert judge(claim, frame) is None
 
 
-@pytest.mark.parametrize(("slug", "claim"), ARMED, ids=lambda x: getattr(x, "name", None))
-def test_a_missing_arm_is_not_judged(slug: str, claim: Claim) -> None:
+@armed
+def test_a_missing_arm_is_not_judged(claim: Claim) -> None:
     assert claim.arms is not None
     frame = values(*claim.arms)
     for arm in claim.arms:

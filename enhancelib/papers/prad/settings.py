@@ -248,7 +248,8 @@ class Scale:
             steps and small batches an unpenalised critic wins within ten steps.
         critic_rate: The critic's learning rate over the generator's.
         seeds: Most seeds of the arms that only tables="all" trains.
-        critic_steps: Steps of the critic on a frozen generator.
+        critics: Most seeds of the critics on a frozen generator.
+        critic_steps: Their steps.
         lpips: Metrics of perceptual distance that the tables hold.
         projected: Steps of the paper's recipe that are timed.
         sizes: (height, width) of the timed pictures.
@@ -262,6 +263,7 @@ class Scale:
     penalty: float
     critic_rate: float
     seeds: int
+    critics: int
     critic_steps: int
     lpips: tuple[str, ...]
     projected: int
@@ -276,19 +278,19 @@ PICTURES = ((100, 100), (720, 1280), (1536, 2048))
 
 SCALES: Mapping[str, Scale] = {
     "smoke": Scale(
-        RECIPES["smoke"], TEXTURE_RECIPES["smoke"], "fp32", 10.0, 0.2, 1, 4, ("lpips_alex",), 0,
+        RECIPES["smoke"], TEXTURE_RECIPES["smoke"], "fp32", 10.0, 0.2, 1, 1, 4, ("lpips_alex",), 0,
         PICTURES[:1], 4, 4,
     ),
     "small": Scale(
-        RECIPES["small"], TEXTURE_RECIPES["small"], "bf16", 10.0, 0.2, 1, 200, LPIPS,
+        RECIPES["small"], TEXTURE_RECIPES["small"], "bf16", 10.0, 0.2, 1, 5, 200, LPIPS,
         2, PICTURES, 100, 300,
     ),
     "large": Scale(
-        RECIPES["large"], TEXTURE_RECIPES["large"], "bf16", 10.0, 0.2, 3, 200, LPIPS,
+        RECIPES["large"], TEXTURE_RECIPES["large"], "bf16", 10.0, 0.2, 3, 5, 200, LPIPS,
         20, PICTURES, 100, 2000,
     ),
     "paper": Scale(
-        RECIPES["paper"], TEXTURE_RECIPES["large"], "fp32", 0.0, 1.0, 3, 200, LPIPS,
+        RECIPES["paper"], TEXTURE_RECIPES["large"], "fp32", 0.0, 1.0, 3, 5, 200, LPIPS,
         20, PICTURES, 100, 2000,
     ),
 }  # fmt: skip

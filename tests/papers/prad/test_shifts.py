@@ -163,6 +163,16 @@ def test_networks_differ_by_loss_and_by_shift(trained: Study) -> None:
     assert trained.shifted(True, 2, 0).critic is None
 
 
+def test_without_a_loss_of_its_own_only_mse_is_trained(s: Study) -> None:
+    """Weights may leave nothing of Eq. 19 but the critic."""
+    s.vgg19 = None
+    s.p = replace(s.p, w_texture=0.0, w_color=0.0, w_tv=0.0)
+    s.scale = replace(s.scale, shift_steps=1)
+    s._trained = {}
+    shifts.trainings(s)
+    assert set(s.run.values(table="misaligned")["method"]) == {shifts.MSE}
+
+
 def test_the_table_of_trainings(trained: Study) -> None:
     frame = shifts.trained_table(trained.run)
     assert list(frame.columns) == ["metric", "loss", "up to 0 px", "up to 2 px", "up to 4 px"]
