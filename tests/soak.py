@@ -1,7 +1,7 @@
 """Kill a run at random moments, start it again each time, and compare it with an undisturbed one.
 
-    python -m tests.soak [--kills 10] [--profile small] [--seed 0] [--reference RUN] [--out DIR]
-                         [-- more words of `enhancelib run dncnn`]
+    python -m tests.soak [--paper dncnn] [--kills 10] [--profile small] [--seed 0] [--out DIR]
+                         [--reference RUN] [-- more words of `enhancelib run`]
 
 SIGKILL goes to the command and to every process below it, kernels included. Kills are spread over
 the stages of the run, so that every kind of arm is hit, and some of them wait for a checkpoint that
@@ -31,7 +31,7 @@ import torch
 from enhancelib import results, runtime
 from tests.starts import SoakError, Start, finish
 
-RUN = f"{shlex.quote(sys.executable)} -m enhancelib.cli run dncnn"
+RUN = f"{shlex.quote(sys.executable)} -m enhancelib.cli run"
 LEVEL_AND_SEED = re.compile(r"(-s[^-]+)?-seed\d+$")
 WINDOW = (0.1, 0.9)  # of a stage's training time, in which a kill is set
 HALF_WRITTEN = 3  # every third kill waits for a checkpoint that is being written
@@ -373,6 +373,7 @@ def verdict(soak: Soak, kills: int, found: Sequence[str]) -> tuple[bool, str]:
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The words of the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--paper", default="dncnn")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--profile", default="small")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
@@ -392,7 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if disturbed.exists():
         print(f"soak: {disturbed} exists already; choose another folder with --out")
         return 2
-    template = given.command or f"{RUN} --profile {given.profile} --out {{out}}"
+    template = given.command or f"{RUN} {given.paper} --profile {given.profile} --out {{out}}"
     words = [*shlex.split(template), *given.words]
 
     def command(out: Path) -> list[str]:
