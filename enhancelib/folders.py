@@ -167,21 +167,28 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def set_aside(folder: Path, code: str, *, ended_otherwise: bool = False) -> bool:
-    """Put away what an earlier version of the code left unfinished, so that no result mixes two.
+def set_aside(
+    folder: Path, code: str, *, parameters: str = "", ended_otherwise: bool = False
+) -> bool:
+    """Put away what other code or parameters left unfinished, so that no result mixes two.
 
     Args:
         folder: A run folder that this process holds.
         code: Digest of the code that is about to run.
+        parameters: Digest of the parameters that change what is trained.
         ended_otherwise: A run ended here with another number of threads: nothing is to go on.
 
     Returns:
         Whether anything was put away, into `superseded/`.
     """
     mark = folder / "code.txt"
-    known = mark.read_text() if mark.exists() else code
+    now = [code, parameters]
+    known = mark.read_text().split() if mark.exists() else now
+    known += now[len(known) :]  # a mark of an earlier version tells the code alone
     stale = [folder / name for name in ("checkpoints", "once") if (folder / name).exists()]
-    reason = "the code has changed since" if known != code else ""
+    reason = "its parameters were others" if known[1] != parameters else ""
+    if known[0] != code:
+        reason = "the code has changed since"
     if ended_otherwise:
         reason = "the finished run had another number of threads"
     if reason and stale:
@@ -194,5 +201,5 @@ def set_aside(folder: Path, code: str, *, ended_otherwise: bool = False) -> bool
             f"{folder}: {reason}, so training starts again; what was there is in {old.name}/",
             flush=True,
         )
-    write_text(mark, code)
+    write_text(mark, " ".join(now).strip())
     return bool(reason and stale)

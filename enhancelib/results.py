@@ -96,7 +96,10 @@ class Run:
         if self._writes:
             self._lock = hold(self.folder)
             if not self.across_versions:
-                set_aside(self.folder, runtime.code(), ended_otherwise=self._ended_otherwise())
+                set_aside(
+                    self.folder, runtime.code(), parameters=_identity(self.parameters),
+                    ended_otherwise=self._ended_otherwise(),
+                )  # fmt: skip
             (self.folder / "results.json").unlink(missing_ok=True)
 
     def _ended_otherwise(self) -> bool:
@@ -368,6 +371,13 @@ def _plain(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+
+
+def _identity(parameters: Mapping[str, Any]) -> str:
+    """A digest of the parameters but those that only say how much of a run is done, and where."""
+    free = ("out", "device", "tables", "seeds", "hours")
+    kept = {k: v for k, v in sorted(parameters.items()) if k not in free}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _sign(figure: Figure, name: str) -> None:

@@ -209,6 +209,22 @@ def test_what_was_left_before_there_was_a_mark_is_taken_over(tmp_path: Path) -> 
     assert (tmp_path / "code.txt").read_text() == "aaaa"
 
 
+def test_other_parameters_start_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders.set_aside(tmp_path, "aaaa", parameters="first")
+    unfinished(tmp_path)
+    assert not folders.set_aside(tmp_path, "aaaa", parameters="first")
+    assert folders.set_aside(tmp_path, "aaaa", parameters="second")
+    assert "its parameters were others, so training starts again" in capsys.readouterr().out
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_mark_that_tells_the_code_alone_is_still_good(tmp_path: Path) -> None:
+    folders.set_aside(tmp_path, "aaaa")
+    unfinished(tmp_path)
+    assert not folders.set_aside(tmp_path, "aaaa", parameters="first")
+    assert (tmp_path / "checkpoints" / "main.pt").exists()
+
+
 # Before a kernel starts
 
 

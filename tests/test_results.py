@@ -348,3 +348,17 @@ def test_an_unfinished_run_keeps_its_checkpoints_whatever_the_threads(tmp_path: 
     (tmp_path / "checkpoints").mkdir()
     results.Run("dncnn", "smoke", {}, tmp_path, runtime.Runtime(torch.device("cpu"), threads=1))
     assert (tmp_path / "checkpoints").exists()
+
+
+def test_a_folder_given_to_other_parameters_starts_again(tmp_path: Path) -> None:
+    def opened(**parameters: object) -> Run:
+        return Run("x", "small", {"w_tv": 400.0, "out": "a", **parameters}, tmp_path, CPU)
+
+    def once(run: Run, value: int) -> int:
+        found: int = run.once("score", lambda: value)
+        run._lock.close()
+        return found
+
+    assert once(opened(), 1) == 1
+    assert once(opened(out="b", hours=2.0, tables="all"), 2) == 1  # how much of it, and where
+    assert once(opened(w_tv=0.0), 3) == 3

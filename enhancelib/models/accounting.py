@@ -165,8 +165,8 @@ def _extent(value: Tensor, picture: Tensor) -> int | None:
     largest = 0
     for axis in (0, 1):
         places = seen.any(axis).nonzero().ravel().tolist()
-        if not places:
-            continue
+        if not places:  # a norm over the picture has put the pixel on a ReLU's flat side
+            return None
         if places[0] == 0 or places[-1] == len(seen) - 1:
             return None
         largest = max(largest, places[-1] - places[0] + 1)

@@ -120,4 +120,4 @@ def table(s: Study) -> pd.DataFrame:
 
     values = s.run.values(table="reactions", metric="drop")
     frame = values.pivot_table(index="setting", columns="method", values="value", sort=False)
-    return pd.DataFrame(frame.round(2).fillna("not applicable").reset_index())
+    return pd.DataFrame(frame.round(2).astype(object).fillna("not applicable").reset_index())

@@ -48,6 +48,8 @@ __all__ = [
     "validation",
 ]
 
+MADE = "bundled photos, degraded"
+"""What test pairs are called that no phone took."""
 BLOCK, EVERY = 30_000, 1000  # DPED's code: random patches, replaced after so many steps
 FIRST_VALIDATION, FIRST_TEST = 236, 300  # numbers in the PIRM subset
 HELD_BACK, VALIDATION = 640, 64  # pairs of DPED's training data
@@ -120,7 +122,7 @@ def name(p: Parameters) -> str:
         Such as "PIRM 2018 subset, 300-399".
     """
     if not p.data_root:
-        return "bundled photos, degraded"
+        return MADE
     sets = _sets(p.data_root, p.phone)
     return f"{sets['pirm'].title}, 300-399" if "pirm" in sets else sets["test"].title
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import ctypes
 import gc
+import os
 import statistics
 import threading
 import time
@@ -110,7 +114,7 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> float:
     Args:
         function: What is measured, once.
         device: On CUDA the allocator's own peak; on the CPU the largest resident size seen by a
-            thread that looks every millisecond, so blocks freed by earlier calls hide some of it.
+            thread that looks every millisecond.
 
     Returns:
         Bytes.
@@ -121,6 +125,7 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         function()
         return float(torch.cuda.max_memory_allocated(device) - before)
+    _return_freed()
     seen, done = [_resident()], threading.Event()
 
     def look() -> None:
@@ -138,11 +143,17 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> float:
     return float(max(seen) - seen[0])
 
 
+def _return_freed() -> None:
+    """Memory that the C library keeps after it was freed would hide what the next call needs."""
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _resident() -> int:
     statm = Path("/proc/self/statm")
     if not statm.is_file():  # not Linux: nothing to read
         return 0
-    return int(statm.read_text().split()[1]) * 4096
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def projection(s: Study) -> pd.DataFrame:
@@ -195,8 +206,10 @@ def _paper_step(s: Study) -> tuple[Parts, training.Step]:
     """A fresh generator and critic, and Algorithm 1 with the paper's weights, in float32."""
     recipe = settings.RECIPES["paper"]
     weights = settings.Parameters().weights_of_terms()
-    objective = settings.objective(weights, s.perceptual("fp32"), side=recipe.patch)
-    generator, critic = s.generator(settings.FULL, s.p.seed), s.critic("pair", s.p.seed)
+    exact = copy.copy(s)
+    exact.vgg19 = s.perceptual("fp32")  # phi of the critic too
+    objective = settings.objective(weights, exact.vgg19, side=recipe.patch)
+    generator, critic = s.generator(settings.FULL, s.p.seed), exact.critic("pair", s.p.seed)
     parts: Parts = {
         "generator": generator,
         "critic": critic,

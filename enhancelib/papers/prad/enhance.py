@@ -66,7 +66,11 @@ def _load(file: Path | None) -> nn.Module:
     if path.suffix == ".safetensors" or not path.exists():
         return weights.load("prad", path)
     try:
-        ((model, found),) = official.files(str(path)).values()
+        listed = official.files(str(path))
     except ParameterError as error:
         raise weights.WeightsError(str(error)) from error
+    if len(listed) > 1:
+        names = ", ".join(file.name for _, file in listed.values())
+        raise weights.WeightsError(f"{path} holds several networks; name one file of {names}")
+    ((model, found),) = listed.values()
     return weights.load(model, found)

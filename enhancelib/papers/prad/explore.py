@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -79,27 +81,26 @@ def _pair(name: str, side: int) -> tuple[Tensor, Tensor]:
     return phone(target), target
 
 
-def objective(s: Study, trained: Trained, side: int) -> Objective:
-    """Every loss of Eq. 19 under the run's weights, for one picture.
+def objective(s: Study, trained: Trained) -> Objective:
+    """Every loss of Eq. 19 under the run's weights, for pictures of any size.
 
     Args:
         s: The run.
         trained: Its critic makes the adversarial term, where there is one.
-        side: Of the picture in pixels; the colour loss is counted per 100 x 100 pixels.
 
     Returns:
         The objective; terms whose weight is 0 stay in, so that a slider can raise them.
     """
     listed = [t for t in settings.TERMS if t != "gan" or trained.critic is not None]
     built = settings.objective(dict.fromkeys(listed, 1.0), s.perceptual("fp32"))
-    area = (settings.PATCH / side) ** 2
-    terms = {**built.terms, "color": Term(1.0, partial(_per_patch, area), settings.OF["color"])}
+    terms = {**built.terms, "color": Term(1.0, _per_patch, settings.OF["color"])}
     weights = s.p.weights_of_terms()
     return Objective(terms, built.prepare).weighted({name: weights[name] for name in terms})
 
 
-def _per_patch(area: float, x: Tensor, y: Tensor) -> Tensor:
-    return area * pixel.half_sse(x, y)
+def _per_patch(x: Tensor, y: Tensor) -> Tensor:
+    """Eq. 9 per 100 x 100 pixels: one objective serves pictures of all sizes."""
+    return settings.PATCH**2 / (x.shape[-1] * x.shape[-2]) * pixel.half_sse(x, y)
 
 
 def given(s: Study, trained: Trained) -> dict[str, Any]:
@@ -113,8 +114,7 @@ def given(s: Study, trained: Trained) -> dict[str, Any]:
         Its arguments but the curve.
     """
     pairs = pictures(s.p)
-    first = next(iter(pairs.values()))()
-    made = objective(s, trained, first[0].shape[-1])
+    made = objective(s, trained)
     return {
         "objective": made,
         "pairs": pairs,
@@ -148,7 +148,7 @@ def trade_off(s: Study, trained: Trained, ends: Callable[..., list[dict[str, flo
     """
     side, steps, weights = TRADED.get(s.p.profile, TRADED["small"])
     pair = tuple(x[None] for x in _pair("astronaut", side))
-    made = objective(s, trained, side)
+    made = objective(s, trained)
 
     def compute() -> list[dict[str, float]]:
         weightings = [{"tv": weight} for weight in weights]
@@ -191,13 +191,18 @@ def command(p: settings.Parameters, weights: Mapping[str, float]) -> str:
     Returns:
         One line for a shell. The two parts of the texture loss share a weight: the larger counts.
     """
-    words = ["enhancelib run prad", f"--profile {p.profile}"]
-    if p.data_root:
-        words.append(f"-p data_root={p.data_root}")
     given: dict[str, float] = {}
     for term, weight in weights.items():
-        given[_NAMES[term]] = max(weight, given.get(_NAMES[term], 0.0))
-    return " ".join([*words, *(f"-p {name}={value:g}" for name, value in given.items())])
+        given[_NAMES[term]] = max(float(weight), given.get(_NAMES[term], 0.0))
+    plain = asdict(settings.Parameters())
+    kept = {**asdict(p), **given}
+    words = [
+        shlex.quote(f"{name}={value}")
+        for name, value in kept.items()
+        if name not in ("profile", "out") and (name in given or value != plain[name])
+    ]
+    first = f"enhancelib run prad --profile {p.profile}"
+    return " ".join([first, *(f"-p {word}" for word in words)])
 
 
 def evaluated() -> pd.DataFrame:

@@ -27,12 +27,13 @@ _STEMS: Mapping[str, tuple[str, str]] = {
     "student_wo_kd": ("PPCN student w/o KD (official weights)", "ppcn"),
     "tracka": ("PPCN student, track A (official weights)", "ppcn"),
     "trackbc": ("PPCN student, track B and C (official weights)", "ppcn"),
-    "ppcn_student": ("PPCN student (official weights)", "ppcn"),
-    "ppcn_teacher": ("PPCN teacher (official weights)", "ppcn"),
+    "student": ("PPCN student (official weights)", "ppcn"),
+    "teacher": ("PPCN teacher (official weights)", "ppcn"),
 }
-"""What the released files are called -> (method, model); the first that fits counts."""
+"""What the released files are called -> (method, model); the first that fits counts. In PPCN's
+repository they are student.ckpt.index, teacher.ckpt.index, iphone_trackA.ckpt.index, ..."""
 
-DPED, PPCN = _STEMS["iphone_orig"][0], _STEMS["ppcn_student"][0]
+DPED, PPCN = _STEMS["iphone_orig"][0], _STEMS["student"][0]
 _ROWS = {
     "SRCNN (official weights)": "SRCNN",
     "ResNet_8_32 (official weights)": "ResNet_8_32",
@@ -93,7 +94,8 @@ def check(p: Parameters) -> None:
         p: Checked parameters.
 
     Raises:
-        ParameterError: As `data.check`, or if `weights` leads to no official network.
+        ParameterError: As `data.check`, or if `weights` leads to no official network, or all
+            weights of losses are 0.
         DataError: As `data.check`.
 
     Example:
@@ -104,6 +106,8 @@ def check(p: Parameters) -> None:
         Traceback (most recent call last):
         enhancelib.datasets.DataError: data_root '/nowhere' is no folder. Expected: ...
     """
+    if not any(p.weights_of_terms().values()):
+        raise ParameterError("all weights of losses are 0; give at least one of w_content, ...")
     if p.weights:
         files(p.weights)
     data.check(p)

@@ -37,8 +37,8 @@ class Parameters(Common):
         norm: Normalisation inside the generator of the training section; the paper has none.
         recipe: Recipe of the training section: "profile" or "paper".
         steps: Generator steps of the training section; 0 means the recipe's.
-        hours: No training starts after this many hours; 0 means no limit. What is missing is
-            printed as not run, and the next run of the same folder goes on with it.
+        hours: No arm of tables="all" starts after this many hours; 0 means no limit. What is
+            missing is printed as not run, and the next run of the same folder goes on with it.
         w_content: Weight of the content loss (Eq. 16).
         w_gan: Weight of the adversarial loss (Eq. 8).
         w_texture: Weight of the texture loss (Eq. 15), for both of its parts.
@@ -54,7 +54,9 @@ class Parameters(Common):
         "profile", "recipe of the training section", choices=("profile", "paper")
     )
     steps: int = parameter(0, "generator steps; 0 means the recipe's", low=0, high=10**7)
-    hours: float = parameter(0.0, "no training starts after this many hours", low=0, high=1e4)
+    hours: float = parameter(
+        0.0, 'no arm of tables="all" starts after this many hours', low=0, high=1e4
+    )
     w_content: float = parameter(1.0, _WEIGHT, low=0, high=1e6)
     w_gan: float = parameter(0.4, _WEIGHT, low=0, high=1e6)
     w_texture: float = parameter(0.4, _WEIGHT, low=0, high=1e6)

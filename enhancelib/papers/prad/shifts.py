@@ -36,12 +36,12 @@ def losses_of(s: Study) -> dict[str, Loss]:
     Returns:
         Name -> (picture, picture) -> scalar.
     """
-    ones = dict.fromkeys(settings.TERMS, 1.0)
+    ones, exact = dict.fromkeys(settings.TERMS, 1.0), s.perceptual("fp32")
     found: dict[str, Loss] = {}
     for name in settings.TERMS:
         if name in ("gan", "tv") or (s.vgg19 is None and name in settings.VGG_TERMS):
             continue
-        one = settings.objective({name: ones[name]}, s.vgg19, side=settings.PATCH)
+        one = settings.objective({name: ones[name]}, exact, side=settings.PATCH)
         found[name] = partial(_total, one)
     return found | {"MSE": pixel.mse}
 
@@ -109,7 +109,7 @@ def trainings(s: Study) -> None:
     """
     pairs = data.aligned(s.p)
     for shift in TRAINED:
-        for full in (False, True):
+        for full in (False, True) if s.terms(settings.NO_GAN) else (False,):
             trained = s.shifted(full, shift, s.p.seed)
             restored = images.clip(apply(trained.generator, pairs.degraded))
             energy = _energy(restored) / _energy(pairs.clean)

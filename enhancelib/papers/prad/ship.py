@@ -20,7 +20,7 @@ import torch
 from enhancelib import images, metrics, results, runtime, weights
 from enhancelib.papers.prad import classical, data, settings
 from enhancelib.papers.prad.enhance import DEFAULT
-from enhancelib.papers.prad.scoring import Restore, network
+from enhancelib.papers.prad.scoring import UNCLIPPED, Restore, network
 from enhancelib.papers.prad.study import Study, Trained
 
 STEPS = 6000
@@ -72,7 +72,11 @@ def _card(s: Study, trained: Trained, start: dict[str, Any]) -> dict[str, Any]:
 
 def _scores(s: Study, restore: Restore) -> dict[str, float]:
     pairs = data.test(s.p)
-    restored = images.clip(restore(pairs.degraded))
+    restored = restore(pairs.degraded)
+    clipped = images.clip(restored)
     with torch.inference_mode():
-        values = {name: metrics.METRICS[name](restored, pairs.clean) for name in METRICS}
+        values = {
+            name: metrics.METRICS[name](restored if name in UNCLIPPED else clipped, pairs.clean)
+            for name in METRICS
+        }
     return {name: round(metrics.METRICS[name].summary(v), 4) for name, v in values.items()}

@@ -99,6 +99,35 @@ class Study:
         recipe = replace(self.scale.recipe, seed=seed)
         return self._adversarial(arm, recipe, f"{arm.stage}-seed{seed}")
 
+    def finished(self, arm: Arm, seed: int) -> bool:
+        """Whether an arm was trained to its end before, so that it only has to be loaded.
+
+        Args:
+            arm: Which one.
+            seed: Of its training.
+
+        Returns:
+            True where its checkpoint holds the last step.
+        """
+        file = self.run.folder / "checkpoints" / f"{arm.stage}-seed{seed}.pt"
+        if not file.is_file():
+            return False
+        kept = torch.load(file, mmap=True, map_location="cpu", weights_only=True)
+        return bool(kept["index"] >= self.scale.recipe.steps)
+
+    def terms(self, arm: Arm) -> list[str]:
+        """The losses that are left to an arm under the run's weights.
+
+        Args:
+            arm: Which one.
+
+        Returns:
+            Names of terms; none where it would minimise nothing.
+        """
+        gone = {*arm.without, *(() if arm.judges else ("gan",))}
+        gone |= set(settings.VGG_TERMS) if self.vgg19 is None else set()
+        return [n for n, w in self.p.weights_of_terms().items() if w and n not in gone]
+
     def texture(self, texture_loss: bool, cfa: bool, seed: int) -> Trained:
         """Train one arm of the texture pair, or of plain against CFA + R.
 
@@ -128,10 +157,11 @@ class Study:
         """
         steps = self.scale.shift_steps
         recipe = replace(self.scale.texture, steps=steps, seed=seed, batch=4)
-        chosen = self.objective(settings.NO_GAN, recipe.patch)
-        objective = chosen if full else settings.texture_objective(False)
+        objective = settings.texture_objective(False)
+        if full:
+            objective = self.objective(settings.NO_GAN, recipe.patch)
         stage = f"shift{shift}-full{full:d}-seed{seed}"
-        batches = data.shifted(self.p, recipe, shift, device=self.device)
+        batches = _alike(data.shifted(self.p, recipe, shift, device=self.device), seed)
         return self._supervised(settings.PLAIN, objective, recipe, stage, batches)
 
     def alone(self, trained: Trained, judges: Judges, seed: int) -> tuple[Critic, History]:
@@ -157,9 +187,10 @@ class Study:
         }
         step = adversarial.critic_step(RELATIVISTIC, judge, self.machine, clip=recipe.clip)
         history = training.fit(
-            step, parts, self._whole_pairs(recipe), recipe, self.run,
+            step, parts, _alike(self._whole_pairs(recipe), seed), recipe, self.run,
             stage=f"critic-alone-{judges}-seed{seed}",
         )  # fmt: skip
+        trained.generator.eval()  # the critic's step makes its fakes in training mode
         return critic.eval(), history
 
     def objective(self, arm: Arm, side: int) -> Objective:
@@ -270,7 +301,7 @@ class Study:
         return self._trained.setdefault(stage, Trained(generator.eval(), None, history))
 
     def _batches(self, recipe: Recipe) -> training.Batches:
-        return self.train.batches(recipe.batch, recipe.patch)
+        return _alike(self.train.batches(recipe.batch, recipe.patch), recipe.seed)
 
     def _whole_pairs(self, recipe: Recipe) -> training.Batches:
         """Validation pairs, whole, in a new order every time all have been seen."""
@@ -398,6 +429,11 @@ def apply(network: nn.Module, degraded: Tensor, *, batch: int = 16) -> Tensor:
     with torch.inference_mode():
         pieces = [network(piece.to(device)).float().cpu() for piece in torch.split(degraded, batch)]
     return torch.cat(pieces)
+
+
+def _alike(batches: training.Batches, seed: int) -> training.Batches:
+    """Samples that hang on seed and step alone, not on the stage: all arms see the same ones."""
+    return lambda index, _: batches(index, runtime.generator(seed, "samples", index))
 
 
 def _seeded(make: Callable[[], M], seed: int, *keys: str) -> M:
