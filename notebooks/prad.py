@@ -319,10 +319,9 @@ figures.ablations(run)
 # %% [markdown]
 # ### Efficiency
 #
-# Multiply-adds of the accounting table are exact, and so is the receptive field, read off the gradient of one output pixel; seconds and memory are this machine's. Networks with instance normalisation look at the whole picture, so their patches and their photos are not the same thing.
+# Multiply-adds and receptive fields of the accounting table are exact; seconds and memory are this machine's. Networks with instance normalisation look at the whole picture, so their patches and their photos are not the same thing.
 
 # %%
-display(run.table("fields", efficiency.fields(s)))
 display(run.table("efficiency", efficiency.measure(s)))
 
 # %% [markdown]

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TIMED = ("PRaD-G S", "S, plain U-Net", "PRaD-G L", "DPED (ResNet-12)", "PPCN student")
-FIELDS = ("PRaD-G S", "S, plain U-Net", "S, + R only", "S, + CFA only", "SRCNN", "PPCN student")
-FIELD_SIDE = 81  # pixels; more than any of the local networks sees
 LARGEST_WORK = 2e12  # multiply-adds: what takes a minute on a slow core is left out
 
 
@@ -62,28 +60,6 @@ def measure(s: Study) -> pd.DataFrame:
                     setting=f"size={width}x{height}", table="efficiency", timed=True,
                 )  # fmt: skip
         rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def fields(s: Study) -> pd.DataFrame:
-    """How many pixels of the input an output pixel sees, by gradient on the built networks.
-
-    Args:
-        s: The run.
-
-    Returns:
-        One row per network; those with instance norm or global pooling see the whole picture.
-    """
-    import pandas as pd
-
-    rows = []
-    for method in FIELDS:
-        field = accounting.receptive_field(sections.build(method), FIELD_SIDE)
-        rows.append({"network": method, "receptive field": f"{field} pixels" if field else "all"})
-        s.run.record(
-            dataset="networks", method=method, metric="receptive_field", table="accounts",
-            value=float("nan") if field is None else field,
-        )  # fmt: skip
     return pd.DataFrame(rows)
 
 
