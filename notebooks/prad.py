@@ -40,7 +40,7 @@ size = "S"  # widths of the generator: S, M or L
 norm = "none"  # normalisation of the generator: none, batch, instance or weight
 recipe = "profile"  # recipe of the training section: profile or paper
 steps = 0  # generator steps of the training section; 0 means the recipe's
-hours = 0.0  # no arm of tables="all" starts after this many hours; 0 means no limit
+hours = 0.0  # no further arm starts after this many hours; 0 means no limit
 w_content = 1.0  # weight of the content loss, Eq. 16
 w_gan = 0.4  # weight of the adversarial loss, Eq. 8
 w_texture = 0.4  # weight of the texture loss, Eq. 15
