@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ _PLAIN = (str, int, float, bool, list, tuple, dict, type(None))
 _HIDDEN = {"In", "Out"}  # IPython's own lists of cells
 _PATHS = ("data_root", "weights", "out")
 _START_SECONDS = 180  # of a kernel, on a machine that starts many
+_TELLERS = ("papermill", "traitlets", "asyncio")  # loggers that also tell a kernel's end
 
 
 class NotebookError(RuntimeError):
@@ -269,6 +271,8 @@ def _papermill(
     import papermill
 
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of the debugger's
+    for name in _TELLERS:
+        logging.getLogger(name).addFilter(_told_here)  # twice is once
     try:
         papermill.execute_notebook(
             str(source),
@@ -289,6 +293,12 @@ def _papermill(
         if not again or "before replying" not in str(error):
             raise
         _papermill(source, part, given, again=False)
+
+
+def _told_here(record: logging.LogRecord) -> bool:
+    """Keep back what `_run` says in one sentence, and nothing else."""
+    said = record.getMessage()
+    return "Kernel died" not in said and "DeadKernelError" not in said
 
 
 def _place(part: Path) -> str:
