@@ -8,9 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEDULES = ("constant", "exponential", "milestones", "cosine", "one-cycle")
 
@@ -169,3 +173,28 @@ def optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim
         weight_decay=recipe.weight_decay,
         fused=True,  # one pass over the memory: three times faster on the CPU
     )
+
+
+def compared(recipes: Mapping[str, Recipe], fields: Iterable[str]) -> pd.DataFrame:
+    """Recipes beside one another, with how sure each published value is.
+
+    Args:
+        recipes: Column title -> recipe.
+        fields: Their fields, in order.
+
+    Returns:
+        One row per field, such as "128 [paper]".
+
+    Example:
+        >>> known = Recipe(steps=10, batch=128, patch=40, certainty={"batch": "paper"})
+        >>> compared({"paper": known}, ("steps", "batch")).to_dict("records")
+        [{'': 'steps', 'paper': '10'}, {'': 'batch', 'paper': '128 [paper]'}]
+    """
+    import pandas as pd
+
+    def cell(recipe: Recipe, name: str) -> str:
+        mark = recipe.certainty.get(name, "")
+        return f"{getattr(recipe, name)}" + (f" [{mark}]" if mark else "")
+
+    rows = [{"": n, **{title: cell(r, n) for title, r in recipes.items()}} for n in fields]
+    return pd.DataFrame(rows)

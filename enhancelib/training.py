@@ -13,6 +13,7 @@ on several processes; gradients are averaged before every optimiser step (plain 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import sys
@@ -206,6 +207,7 @@ def fit(
     run: Keeper,
     *,
     stage: str = "main",
+    samples: str = "",
     watch: Callable[[int], Mapping[str, float]] | None = None,
 ) -> History:
     """Train, from the stage's checkpoint where there is one, and keep what is needed to go on.
@@ -218,6 +220,8 @@ def fit(
         recipe: Steps, learning rates, seeds and intervals.
         run: Its folder receives `checkpoints/<stage>.pt`.
         stage: Name of this training within the run; stages follow one another.
+        samples: Names what is drawn at random: trainings of one seed that are to see the same
+            samples, such as the arms of an ablation, share it. "" means the stage's own.
         watch: Called every `recipe.watch_every` steps and after the last, with the number of steps
             done; it must not change the parts.
 
@@ -244,7 +248,8 @@ def fit(
     index, history = checkpoint.resume()
     networks = [part for part in parts.values() if isinstance(part, nn.Module)]
     with parallel.averaging(networks, _optimisers(parts)):
-        _loop(step, parts, batches, recipe, checkpoint, (index, history), watch)
+        draws = functools.partial(rt.generator, recipe.seed, samples or stage)
+        _loop(step, parts, batches, recipe, checkpoint, (index, history), watch, draws)
     return history
 
 
@@ -256,6 +261,7 @@ def _loop(
     checkpoint: Checkpoint,
     state: tuple[int, History],
     watch: Callable[[int], Mapping[str, float]] | None,
+    draws: Callable[[int], torch.Generator],
 ) -> None:
     start, history = state
     window: dict[str, list[Tensor]] = {}
@@ -263,7 +269,7 @@ def _loop(
     for index in range(start, recipe.steps):
         done = index + 1
         _set_rate(parts, recipe.rate(index))
-        generator = rt.generator(recipe.seed, checkpoint.stage, index)
+        generator = draws(index)
         sample = parallel.share(batches(index, generator))
         for name, value in step(parts, sample, generator).items():
             window.setdefault(name, []).append(torch.as_tensor(value).detach())

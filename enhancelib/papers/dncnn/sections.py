@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from enhancelib import images, models, weights
+from enhancelib.models import accounting
 from enhancelib.papers.dncnn import baselines, data, settings, study, verdict
 from enhancelib.papers.dncnn.settings import SIGMAS
 from enhancelib.papers.dncnn.study import Arm, Study, Trained
+from enhancelib.recipes import compared
 from enhancelib.results import select
 from enhancelib.tables import spread
 
@@ -69,25 +71,26 @@ def architecture(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(head))
 
 
-def receptive_field(network: nn.Module) -> int:
+def receptive_field(network: nn.Module) -> int | None:
     """Side of the square of input pixels on which one output pixel depends, found by gradient.
 
     Args:
         network: With attributes c and D; its weights are replaced by ones in a copy.
 
     Returns:
-        In pixels.
+        In pixels; None if it is twice what the depth allows, or more.
     """
-    side = 4 * int(network.D) + 3  # type: ignore[arg-type]
-    probe = models.fold(network)
-    for parameter in probe.parameters():
-        nn.init.constant_(parameter, 1.0 if parameter.ndim == 4 else 0.0)
-    x = torch.ones(1, int(network.c), side, side, dtype=torch.float64, requires_grad=True)  # type: ignore[arg-type]
     level = torch.ones(1, 1, 1, 1, dtype=torch.float64) if network.noise_map else None
-    found = probe.double().outputs(x, level)  # type: ignore[operator]
-    last = found["residual" if network.residual else "restored"]
-    (gradient,) = torch.autograd.grad(last[0, :, side // 2, side // 2].sum(), x)
-    return int((gradient[0, 0].abs().sum(0) > 0).sum())
+    last = "residual" if network.residual else "restored"  # y in the sum would be seen for itself
+
+    def call(probe: nn.Module, x: Tensor) -> Tensor:
+        found: Tensor = probe.outputs(x, level)[last]  # type: ignore[operator]
+        return found
+
+    side, channels = 4 * int(network.D) + 3, int(network.c)  # type: ignore[arg-type]
+    return accounting.receptive_field(
+        models.fold(network), side, channels=channels, pixels=1, call=call
+    )
 
 
 def recipes(s: Study) -> pd.DataFrame:
@@ -99,19 +102,9 @@ def recipes(s: Study) -> pd.DataFrame:
     Returns:
         One row per field that differs from a plain default, one column per recipe.
     """
-    import pandas as pd
-
-    own = settings.main_recipe(s.p)
-    columns = {"this run": own, "paper": settings.RECIPES["paper"]}
+    columns = {"this run": settings.main_recipe(s.p), "paper": settings.RECIPES["paper"]}
     columns["official code"] = settings.RECIPES["official"]
-    rows = []
-    for name in SHOWN_FIELDS:
-        cells = {}
-        for title, recipe in columns.items():
-            mark = recipe.certainty.get(name, "")
-            cells[title] = f"{getattr(recipe, name)}" + (f" [{mark}]" if mark else "")
-        rows.append({"": name, **cells})
-    return pd.DataFrame(rows)
+    return compared(columns, SHOWN_FIELDS)
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,7 @@ class Study:
             recipe,
             self.run,
             stage=stage,
+            samples=stage.split("-")[0],  # arms of one seed see the same patches and draws
             watch=watch,
         )
         return self._trained.setdefault(stage, Trained(network.eval(), history))
