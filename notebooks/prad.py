@@ -284,7 +284,7 @@ figures.feature_maps(run, found[p.seed].generator)
 figures.full_size(s, shown)
 
 # %%
-figures.other_cameras(run, found[p.seed].generator)
+figures.other_cameras(run, *sections.pictured(s, found))
 
 # %% [markdown]
 # ## Ablations
@@ -353,4 +353,4 @@ print(f"profile {p.profile}: results in {run.finish().parent}")
 #
 # What the paper leaves open, and how we chose: three scales of 16, 32 and 64 channels, LeakyReLU 0.2, output $0.58 \tanh + 0.5$ (the family's); $R$ a residual block; one up-sampling where Eqs. 3 and 4 write two; the critic is DPED's, with batch normalisation and one score; $\varphi$ is VGG19's relu1_2 in Eq. 5, divided by its running deviation, relu5_4 in Eqs. 13 and 16, relu4_2 in Eq. 17 with bandwidth 0.5 (PPCN); the window of Eqs. 10 to 12 is $7 \times 7$ with $\sigma$ as a root *mean* and $C = 1/255$ (Kang); Eq. 14 is an L1 distance; Eq. 18 averages both directions separately, as DPED's code does. Norms in Eqs. 13 and 16 are squared, as in DPED's code, because the weights only balance that way.
 #
-# Where we depart at `smoke`, `small` and `large`: fewer steps, smaller batches and patches, gradients clipped; the critic learns at a fifth of the generator's rate under a zero-centred gradient penalty of weight 10, because in so few steps an unpenalised one simply wins; at `small` and `large` convolutions compute in bfloat16. Recipe `paper` has none of this. Without `data_root` a simulated phone makes the pairs. MOS needs people, RRM's core is obfuscated and PMN could not be identified: these stay "not reproducible".
+# Where we depart at `smoke`, `small` and `large`: fewer steps, smaller batches and patches, gradients clipped; the critic learns at a fifth of the generator's rate under a zero-centred gradient penalty of weight 10 (the section on the critic alone shows what one can do that nothing restrains); at `small` and `large` convolutions compute in bfloat16. Recipe `paper` has none of this. Without `data_root` a simulated phone makes the pairs. MOS needs people, RRM's core is obfuscated and PMN could not be identified: these stay "not reproducible".

@@ -11,7 +11,7 @@ import torch
 
 from enhancelib import plots, published
 from enhancelib.checkpoints import History
-from enhancelib.papers.prad import classical, critics, data, settings, shifts
+from enhancelib.papers.prad import classical, critics, data, settings, verdict
 from enhancelib.papers.prad.drawing import TITLES
 from enhancelib.papers.prad.scoring import ALL, COLUMNS
 from enhancelib.results import Run, select
@@ -157,16 +157,16 @@ def shift(run: Run) -> Figure:
     Returns:
         The figure; losses that are no term of Eq. 19 are dashed.
     """
-    values = run.values(table="shift", metric="share")
+    values = run.values(table="shift", metric="share").query("method != 'MSE'")  # Eq. 9's share
     made, axes = plots.figure(1, 1, height=3.0, width=5.6)
     ax = axes[0, 0]
     methods = list(dict.fromkeys(values["method"]))
+    names = {m: title + " (= MSE)" * (m == "color") for m, (title, *_) in TITLES.items()}
     for method in methods:
         pixels, shares = _by_shift(select(values, method=method))
-        term = method in TITLES
         ax.plot(
-            pixels, shares, "-" if term else "--", marker="o", markersize=2.5,
-            color=plots.colour(method, methods), label=TITLES[method][0] if term else method,
+            pixels, shares, "-" if method in TITLES else "--", marker="o", markersize=2.5,
+            color=plots.colour(method, methods), label=names.get(method, method),
         )  # fmt: skip
     ax.axhline(1, color=_GREY, lw=0.8, ls=":")
     ax.set(xlabel="shift in pixels", ylabel="loss, as a share of strangers'", ylim=(0, None))
@@ -196,7 +196,7 @@ def misaligned(run: Run) -> Figure:
     titles = {"psnr": "PSNR in dB", "sharpness": "sharpness (the target's is 1)"}
     for ax, (metric, title) in zip(axes[0], titles.items(), strict=True):
         series = {}
-        for method in (shifts.MSE, shifts.FULL):
+        for method in (verdict.SMOOTH, verdict.SHARP):
             own = select(values, metric=metric, method=method)
             runs = [_by_shift(one) for _, one in own.groupby("seed")]
             if runs:

@@ -31,7 +31,7 @@ def alone(s: Study, trained: Trained) -> dict[str, tuple[Critic, History]]:
     Returns:
         "pair" and "image" -> critic and curve, of the first seed.
     """
-    found = [_both(s, trained, seed) for seed in s.p.all_seeds()[: s.scale.critics]]
+    found = [_both(s, trained, seed) for seed in s.repeated()]
     return found[0]
 
 

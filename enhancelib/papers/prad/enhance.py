@@ -56,13 +56,31 @@ def enhance(image: Tensor, file: Path | None = None) -> Tensor:
     return images.clip(restored)
 
 
-def _load(file: Path | None) -> nn.Module:
-    path = file or runtime.data("weights") / DEFAULT
-    if file is None and not path.is_file():
+def shipped() -> nn.Module:
+    """The network in data/weights.
+
+    Returns:
+        The generator, in eval mode.
+
+    Raises:
+        WeightsError: If it is not there.
+
+    Example:
+        >>> len(shipped().widths)
+        3
+    """
+    path = runtime.data("weights") / DEFAULT
+    if not path.is_file():
         raise weights.WeightsError(
             f"{path} is not there; name another network with --weights FILE, or train this one "
             "with `python -m enhancelib.training enhancelib.papers.prad.ship:train`"
         )
+    return weights.load("prad", path)
+
+
+def _load(path: Path | None) -> nn.Module:
+    if path is None:
+        return shipped()
     if path.suffix == ".safetensors" or not path.exists():
         return weights.load("prad", path)
     try:

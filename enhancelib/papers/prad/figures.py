@@ -317,11 +317,12 @@ def _detail(photo: Tensor, side: int) -> tuple[int, int]:
     return coarse * (top + row), coarse * (left + column)
 
 
-def other_cameras(run: Run, generator: nn.Module) -> Figure:
+def other_cameras(run: Run, method: str, generator: nn.Module) -> Figure:
     """Photos of other cameras, which no phone took: before and after.
 
     Args:
         run: Keeps the figure.
+        method: What the network is called.
         generator: Maps (B, 3, H, W) to the same.
 
     Returns:
@@ -335,7 +336,7 @@ def other_cameras(run: Run, generator: nn.Module) -> Figure:
         plots.picture(column[0], square, name.replace("pexels_", "Pexels "))
         plots.picture(column[1], images.clip(apply(generator, square[None]))[0], "")
     _beside(axes[0, 0], "before")
-    _beside(axes[1, 0], "after")
+    _beside(axes[1, 0], method)
     run.figure("other_cameras", made, photos=names)
     return made
 

@@ -11,8 +11,10 @@ from enhancelib import models, published
 from enhancelib.models import accounting
 from enhancelib.models.prad import SIZES
 from enhancelib.papers.prad import classical, data, official, scoring, settings, verdict
+from enhancelib.papers.prad.enhance import shipped
 from enhancelib.papers.prad.settings import FULL, GROUPS, Arm
 from enhancelib.papers.prad.study import Study, Trained
+from enhancelib.recipes import compared
 from enhancelib.results import Run
 from enhancelib.tables import spread
 
@@ -46,6 +48,7 @@ ACCOUNTED: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "PPCN teacher": ("ppcn", {"kind": "teacher"}),
 }
 """What the accounting table lists."""
+SHIPPED = "PRaD (data/weights)"
 FIELD = 81  # pixels: a little more than any of them sees without a norm over the picture
 
 
@@ -106,17 +109,8 @@ def recipes(s: Study) -> pd.DataFrame:
     Returns:
         One row per field, with how sure each published value is.
     """
-    import pandas as pd
-
     columns = {"this run": settings.main_recipe(s.p), "paper": settings.RECIPES["paper"]}
-    rows = []
-    for name in SHOWN_FIELDS:
-        cells = {}
-        for title, recipe in columns.items():
-            mark = recipe.certainty.get(name, "")
-            cells[title] = f"{getattr(recipe, name)}" + (f" [{mark}]" if mark else "")
-        rows.append({"": name, **cells})
-    return pd.DataFrame(rows)
+    return compared(columns, SHOWN_FIELDS)
 
 
 def main(s: Study) -> dict[int, Trained]:
@@ -161,13 +155,31 @@ def restorers(
         loaded: The official networks.
 
     Returns:
-        Method -> restoring function: the polynomial, DPED and PPCN where given, ours.
+        Method -> restoring function: the polynomial, DPED and PPCN where given, the network in
+        data/weights at profile smoke, whose own has done four steps, and ours.
     """
     chosen = {verdict.QUADRATIC: classical.baselines(s.p, cheap=True)[verdict.QUADRATIC]}
     for method in (official.DPED, official.PPCN):
         if method in loaded:
             chosen[method] = scoring.network(loaded[method])
+    if s.p.profile == "smoke":
+        chosen[SHIPPED] = scoring.network(shipped())
     return {**chosen, FULL.method: scoring.network(found[s.p.seed].generator)}
+
+
+def pictured(s: Study, found: Mapping[int, Trained]) -> tuple[str, nn.Module]:
+    """The network whose pictures are worth a look: this run's, or at profile smoke the shipped one.
+
+    Args:
+        s: The run.
+        found: The networks of the training section.
+
+    Returns:
+        What it is called, and the generator.
+    """
+    if s.p.profile == "smoke":
+        return SHIPPED, shipped()
+    return FULL.method, found[s.p.seed].generator
 
 
 def quality(s: Study, found: Mapping[int, Trained]) -> dict[str, nn.Module]:

@@ -216,7 +216,7 @@ TEXTURE_RECIPES: Mapping[str, Recipe] = {
         steps=6, batch=2, patch=32, learning_rate=8e-4, schedule="one-cycle", log_every=2, clip=1.0
     ),
     "small": Recipe(
-        steps=1500,
+        steps=1000,
         batch=8,
         patch=64,
         learning_rate=8e-4,
@@ -250,13 +250,13 @@ class Scale:
             steps and small batches an unpenalised critic wins within ten steps.
         critic_rate: The critic's learning rate over the generator's.
         seeds: Most seeds of the arms that only tables="all" trains.
-        critics: Most seeds of the critics on a frozen generator.
-        critic_steps: Their steps.
+        repeats: Most seeds of the critics on a frozen generator and of the shift study.
+        critic_steps: Steps of those critics.
         lpips: Metrics of perceptual distance that the tables hold.
         projected: Steps of the paper's recipe that are timed.
         sizes: (height, width) of the timed pictures.
         shift_pairs: Patches of the shift study.
-        shift_steps: Steps of its two trainings.
+        shift_steps: Steps of its trainings.
     """
 
     recipe: Recipe
@@ -265,7 +265,7 @@ class Scale:
     penalty: float
     critic_rate: float
     seeds: int
-    critics: int
+    repeats: int
     critic_steps: int
     lpips: tuple[str, ...]
     projected: int
@@ -284,15 +284,15 @@ SCALES: Mapping[str, Scale] = {
         PICTURES[:1], 4, 4,
     ),
     "small": Scale(
-        RECIPES["small"], TEXTURE_RECIPES["small"], "bf16", 10.0, 0.2, 1, 5, 200, LPIPS,
-        2, PICTURES, 100, 300,
+        RECIPES["small"], TEXTURE_RECIPES["small"], "bf16", 10.0, 0.2, 1, 3, 200, LPIPS,
+        2, PICTURES, 100, 150,
     ),
     "large": Scale(
-        RECIPES["large"], TEXTURE_RECIPES["large"], "bf16", 10.0, 0.2, 3, 5, 200, LPIPS,
+        RECIPES["large"], TEXTURE_RECIPES["large"], "bf16", 10.0, 0.2, 3, 3, 200, LPIPS,
         20, PICTURES, 100, 2000,
     ),
     "paper": Scale(
-        RECIPES["paper"], TEXTURE_RECIPES["large"], "fp32", 0.0, 1.0, 3, 5, 200, LPIPS,
+        RECIPES["paper"], TEXTURE_RECIPES["large"], "fp32", 0.0, 1.0, 3, 3, 200, LPIPS,
         20, PICTURES, 100, 2000,
     ),
 }  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from enhancelib import images, metrics
 from enhancelib.losses import Objective, color, pixel
 from enhancelib.papers.prad import data, settings
 from enhancelib.papers.prad.study import Study, apply
+from enhancelib.papers.prad.verdict import SHARP, SMOOTH
 from enhancelib.results import Run
 from enhancelib.tables import spread
 
@@ -23,7 +25,6 @@ CORE, LARGEST = 60, 10  # pixels
 SHIFTS = (0, 1, 2, 3, 4, 6, 8, 10)
 TRAINED = (0, 2, 4)
 BLURRED = "blurred colour (DPED)"
-MSE, FULL = "MSE alone", "Eq. 19 without critic"
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -36,12 +37,12 @@ def losses_of(s: Study) -> dict[str, Loss]:
     Returns:
         Name -> (picture, picture) -> scalar.
     """
-    ones, exact = dict.fromkeys(settings.TERMS, 1.0), s.perceptual("fp32")
+    exact = s.perceptual("fp32")
     found: dict[str, Loss] = {}
     for name in settings.TERMS:
         if name in ("gan", "tv") or (s.vgg19 is None and name in settings.VGG_TERMS):
             continue
-        one = settings.objective({name: ones[name]}, exact, side=settings.PATCH)
+        one = settings.objective({name: 1.0}, exact, side=settings.PATCH)
         found[name] = partial(_total, one)
     return found | {"MSE": pixel.mse}
 
@@ -50,17 +51,16 @@ def _total(objective: Objective, x: Tensor, y: Tensor) -> Tensor:
     return objective({"output": x, "clean": y})[0]
 
 
-def study(s: Study, scores: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None) -> None:
+def study(s: Study) -> None:
     """Record each loss between a picture and itself moved sideways, and between strangers.
 
     DPED's blurred colour loss is among them, as a mean per value instead of a sum.
 
     Args:
         s: The run.
-        scores: Further comparisons by name, such as a trained critic's.
     """
     clean = data.clean_patches(s.p, s.scale.shift_pairs).to(s.device)
-    compared = {name: (clean, loss) for name, loss in {**losses_of(s), **(scores or {})}.items()}
+    compared = {name: (clean, loss) for name, loss in losses_of(s).items()}
     compared[BLURRED] = (color.blur(clean), pixel.mse)  # blurred whole: no border in the core
     for name, (patches, loss) in compared.items():
         core = patches[..., 20 : 20 + CORE, 20 : 20 + CORE]
@@ -105,21 +105,20 @@ def trainings(s: Study) -> None:
     """Train with MSE and with the losses of Eq. 19 on pairs shifted by 0, up to 2, up to 4 px.
 
     Args:
-        s: The run; the first seed. Scores are against the target that lies exactly over the input.
+        s: The run. Scores are against the target that lies exactly over the input.
     """
-    pairs = data.aligned(s.p)
-    for shift in TRAINED:
-        for full in (False, True) if s.terms(settings.NO_GAN) else (False,):
-            trained = s.shifted(full, shift, s.p.seed)
-            restored = images.clip(apply(trained.generator, pairs.degraded))
-            energy = _energy(restored) / _energy(pairs.clean)
-            psnr = metrics.METRICS["psnr"]
-            found = {"psnr": psnr.summary(psnr(restored, pairs.clean)), "sharpness": float(energy)}
-            for metric, value in found.items():
-                s.run.record(
-                    dataset="bundled pairs", method=FULL if full else MSE, metric=metric,
-                    value=value, seed=s.p.seed, setting=f"shift={shift}", table="misaligned",
-                )  # fmt: skip
+    pairs, psnr = data.aligned(s.p), metrics.METRICS["psnr"]
+    kinds = (False, True) if s.terms(settings.NO_GAN) else (False,)
+    for seed, shift, full in itertools.product(s.repeated(), TRAINED, kinds):
+        trained = s.shifted(full, shift, seed)
+        restored = images.clip(apply(trained.generator, pairs.degraded))
+        energy = _energy(restored) / _energy(pairs.clean)
+        found = {"psnr": psnr.summary(psnr(restored, pairs.clean)), "sharpness": float(energy)}
+        for metric, value in found.items():
+            s.run.record(
+                dataset="bundled pairs", method=SHARP if full else SMOOTH, metric=metric,
+                value=value, seed=seed, setting=f"shift={shift}", table="misaligned",
+            )  # fmt: skip
 
 
 def _energy(x: Tensor) -> Tensor:

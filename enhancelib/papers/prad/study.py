@@ -24,6 +24,7 @@ from enhancelib.training import History, Parts, Sample
 
 FLAT = partial(gradient_penalty, target=0.0)
 """Zero-centred: holds the critic flat between real and generated pictures."""
+SAMPLES = "samples"  # all arms of a seed see the same ones
 M = TypeVar("M", bound=nn.Module)
 RELATIVISTIC = FORMS["relativistic"]
 
@@ -70,6 +71,14 @@ class Study:
             True when `hours` are over.
         """
         return bool(self.p.hours) and time.monotonic() - self._began > 3600 * self.p.hours
+
+    def repeated(self) -> list[int]:
+        """Seeds of the studies that each profile repeats: frozen-generator critics and shifts.
+
+        Returns:
+            All seeds, or the first few.
+        """
+        return self.p.all_seeds()[: self.scale.repeats]
 
     def main(self, seed: int) -> Trained:
         """Train the network of the training section with its critic: Algorithm 1.
@@ -161,7 +170,7 @@ class Study:
         if full:
             objective = self.objective(settings.NO_GAN, recipe.patch)
         stage = f"shift{shift}-full{full:d}-seed{seed}"
-        batches = _alike(data.shifted(self.p, recipe, shift, device=self.device), seed)
+        batches = data.shifted(self.p, recipe, shift, device=self.device)
         return self._supervised(settings.PLAIN, objective, recipe, stage, batches)
 
     def alone(self, trained: Trained, judges: Judges, seed: int) -> tuple[Critic, History]:
@@ -187,8 +196,8 @@ class Study:
         }
         step = adversarial.critic_step(RELATIVISTIC, judge, self.machine, clip=recipe.clip)
         history = training.fit(
-            step, parts, _alike(self._whole_pairs(recipe), seed), recipe, self.run,
-            stage=f"critic-alone-{judges}-seed{seed}",
+            step, parts, self._whole_pairs(recipe), recipe, self.run,
+            stage=f"critic-alone-{judges}-seed{seed}", samples=SAMPLES,
         )  # fmt: skip
         trained.generator.eval()  # the critic's step makes its fakes in training mode
         return critic.eval(), history
@@ -251,7 +260,7 @@ class Study:
         )  # fmt: skip
         history = training.fit(
             step, parts, self._batches(recipe), recipe, self.run, stage=stage,
-            watch=self._watch(generator),
+            samples=SAMPLES, watch=self._watch(generator),
         )  # fmt: skip
         trained = Trained(generator.eval(), critic.eval(), history)
         return self._trained.setdefault(stage, trained)
@@ -296,12 +305,13 @@ class Study:
             recipe,
             self.run,
             stage=stage,
+            samples=SAMPLES,
             watch=self._watch(generator),
         )
         return self._trained.setdefault(stage, Trained(generator.eval(), None, history))
 
     def _batches(self, recipe: Recipe) -> training.Batches:
-        return _alike(self.train.batches(recipe.batch, recipe.patch), recipe.seed)
+        return self.train.batches(recipe.batch, recipe.patch)
 
     def _whole_pairs(self, recipe: Recipe) -> training.Batches:
         """Validation pairs, whole, in a new order every time all have been seen."""
@@ -429,11 +439,6 @@ def apply(network: nn.Module, degraded: Tensor, *, batch: int = 16) -> Tensor:
     with torch.inference_mode():
         pieces = [network(piece.to(device)).float().cpu() for piece in torch.split(degraded, batch)]
     return torch.cat(pieces)
-
-
-def _alike(batches: training.Batches, seed: int) -> training.Batches:
-    """Samples that hang on seed and step alone, not on the stage: all arms see the same ones."""
-    return lambda index, _: batches(index, runtime.generator(seed, "samples", index))
 
 
 def _seeded(make: Callable[[], M], seed: int, *keys: str) -> M:

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from enhancelib import published, results
 from enhancelib.checkpoints import History
 from enhancelib.models.prad import Critic, Generator
-from enhancelib.papers.prad import charts, classical, critics, settings, shifts
+from enhancelib.papers.prad import charts, classical, critics, settings, shifts, verdict
 from enhancelib.papers.prad.scoring import ALL, NO_WHITE
 from enhancelib.papers.prad.settings import FULL, Parameters
 from enhancelib.papers.prad.study import Study, Trained
@@ -122,12 +122,13 @@ def test_curves_do_without_the_terms_that_vgg_is_needed_for(study: Study, run: R
 
 def test_shares_are_drawn_in_the_order_of_the_shifts_and_named_at_their_ends(run: Run) -> None:
     for shift in (10, 0, 2):  # "shift=10" comes before "shift=2" as text
-        shares = {"content": 0.1 * shift, "color": 0.04 * shift, "MSE": 0.04 * shift}
+        blurred = {shifts.BLURRED: 0.01 * shift, "MSE": 0.04 * shift}
+        shares = {"content": 0.1 * shift, "color": 0.04 * shift, **blurred}
         record(run, "shift", {(m, "share"): v for m, v in shares.items()}, setting=f"shift={shift}")
         record(run, "shift", {("content", "value"): 99.0}, setting=f"shift={shift}")
     made = charts.shift(run)
     lines = named(made.axes[0])
-    assert list(lines) == ["content", "colour", "MSE"]
+    assert list(lines) == ["content", "colour (= MSE)", shifts.BLURRED]  # one line for both
     assert xy(lines["content"]) == ([0, 2, 10], pytest.approx([0, 0.2, 1.0]))
     assert [lines[name].get_linestyle() for name in lines] == ["-", "-", "--"]
     assert len({to_hex(line.get_color()) for line in lines.values()}) == 3
@@ -142,13 +143,13 @@ def test_shares_are_drawn_in_the_order_of_the_shifts_and_named_at_their_ends(run
 def test_misaligned_trainings_are_drawn_by_loss_with_their_seeds(run: Run) -> None:
     for seed in (0, 1):
         for shift in (4, 0, 2):
-            for method, cost in ((shifts.MSE, 1.0), (shifts.FULL, 0.5)):
+            for method, cost in ((verdict.SMOOTH, 1.0), (verdict.SHARP, 0.5)):
                 rows = {(method, "psnr"): 23 - cost * shift + seed, (method, "sharpness"): cost}
                 record(run, "misaligned", rows, setting=f"shift={shift}", seed=seed)
     psnr, sharpness = charts.misaligned(run).axes
-    assert set(named(psnr)) == {shifts.MSE, shifts.FULL}
-    assert xy(named(psnr)[shifts.MSE]) == ([0, 2, 4], pytest.approx([23.5, 21.5, 19.5]))
-    assert xy(named(sharpness)[shifts.FULL])[1] == [0.5] * 3
+    assert set(named(psnr)) == {verdict.SMOOTH, verdict.SHARP}
+    assert xy(named(psnr)[verdict.SMOOTH]) == ([0, 2, 4], pytest.approx([23.5, 21.5, 19.5]))
+    assert xy(named(sharpness)[verdict.SHARP])[1] == [0.5] * 3
     assert len(psnr.collections) == 2  # bands over seeds
     assert list(psnr.get_xticks()) == [0, 2, 4]
     insist_kept(run, "misaligned")

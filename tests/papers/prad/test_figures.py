@@ -284,7 +284,7 @@ def test_the_crop_is_taken_where_the_detail_is() -> None:
 
 def test_photos_of_other_cameras_are_shown_before_and_after(s: Study) -> None:
     net = generator()
-    made = figures.other_cameras(s.run, net)
+    made = figures.other_cameras(s.run, "a network", net)
     names = ["astronaut", "coffee", "chelsea"]  # at smoke, those that every machine has
     axes = np.asarray(made.axes).reshape(2, 3)
     assert [ax.get_title() for ax in axes[0]] == names

@@ -191,11 +191,20 @@ def test_figures_get_the_same_methods(assets: Path, s: Study) -> None:
     s.p = replace(s.p, weights=str(assets / "weights" / "ppcn"))
     loaded = official.networks(s.p)
     shown = sections.restorers(s, {0: s.main(0)}, loaded)
-    assert list(shown) == [verdict.QUADRATIC, official.PPCN, FULL.method]
+    assert list(shown) == [verdict.QUADRATIC, official.PPCN, sections.SHIPPED, FULL.method]
     x = data.test(s.p).degraded[:2]
     for restore in shown.values():
         assert restore(x).shape == x.shape
+    s.p = replace(s.p, profile="small")  # whose own network is worth a look
     assert list(sections.restorers(s, {0: s.main(0)}, {})) == [verdict.QUADRATIC, FULL.method]
+
+
+def test_at_smoke_pictures_are_of_the_shipped_network(s: Study) -> None:
+    name, network = sections.pictured(s, {0: s.main(0)})
+    assert (name, network.training) == (sections.SHIPPED, False)
+    s.p = replace(s.p, profile="small")
+    name, network = sections.pictured(s, {0: s.main(0)})
+    assert (name, network) == (FULL.method, s.main(0).generator)
 
 
 def test_parity_is_kept_in_the_run(s: Study, monkeypatch: pytest.MonkeyPatch) -> None:

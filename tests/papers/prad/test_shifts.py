@@ -113,14 +113,6 @@ def test_a_mean_over_pieces_is_the_mean_over_all() -> None:
     assert float(shifts._mean(both, x, y)) == pytest.approx(float(both(x, y)), rel=1e-5)
 
 
-def test_further_scores_can_be_studied(s: Study) -> None:
-    s.vgg19 = None
-    shifts.study(s, {"largest": lambda x, y: (x - y).abs().max()})
-    found = values(s.run, "largest")
-    assert found[0] == 0
-    assert all(0 < found[px] <= 1 for px in shifts.SHIFTS if px)
-
-
 # Networks
 
 
@@ -139,15 +131,32 @@ def test_trainings_are_scored_against_what_lies_over_the_input(trained: Study) -
     found = trained.shifted(True, 4, 0)
     restored = images.clip(apply(found.generator, pairs.degraded))
     errors = (restored - pairs.clean).double().square().mean((1, 2, 3))
-    psnr = select(rows, metric="psnr", method=shifts.FULL, setting="shift=4")["value"].item()
+    psnr = select(rows, metric="psnr", method=verdict.SHARP, setting="shift=4")["value"].item()
     assert psnr == pytest.approx(float(-10 * errors.log10().mean()), abs=1e-3)
 
     def energy(x: Tensor) -> Tensor:
         right, down = x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
         return (right**2).mean() + (down**2).mean()
 
-    sharp = select(rows, metric="sharpness", method=shifts.FULL, setting="shift=4")["value"].item()
+    sharp = select(rows, metric="sharpness", method=verdict.SHARP, setting="shift=4")[
+        "value"
+    ].item()
     assert sharp == pytest.approx(float(energy(restored) / energy(pairs.clean)), rel=1e-3)
+
+
+def test_the_shift_study_has_the_seeds_of_its_scale(s: Study) -> None:
+    s.vgg19 = None
+    s.p, s.scale = replace(s.p, seeds=2), replace(s.scale, repeats=2, shift_steps=1)
+    s._trained = {}
+    shifts.trainings(s)
+    rows = s.run.values(table="misaligned")
+    assert set(rows["seed"]) == {0, 1}
+    sharp = select(rows, metric="sharpness", setting="shift=4", method=verdict.SMOOTH)
+    assert sharp["value"].nunique() == 2
+    claim = next(c for c in verdict.CLAIMS if c.name == "sharper_when_shifted")
+    gaps = claim.statistic(rows)
+    other = select(rows, metric="sharpness", setting="shift=4", method=verdict.SHARP)
+    assert gaps == pytest.approx(list(other["value"].to_numpy() - sharp["value"].to_numpy()))
 
 
 def test_networks_differ_by_loss_and_by_shift(trained: Study) -> None:
@@ -170,13 +179,13 @@ def test_without_a_loss_of_its_own_only_mse_is_trained(s: Study) -> None:
     s.scale = replace(s.scale, shift_steps=1)
     s._trained = {}
     shifts.trainings(s)
-    assert set(s.run.values(table="misaligned")["method"]) == {shifts.MSE}
+    assert set(s.run.values(table="misaligned")["method"]) == {verdict.SMOOTH}
 
 
 def test_the_table_of_trainings(trained: Study) -> None:
     frame = shifts.trained_table(trained.run)
     assert list(frame.columns) == ["metric", "loss", "up to 0 px", "up to 2 px", "up to 4 px"]
     assert frame[["metric", "loss"]].values.tolist() == [
-        ["psnr", shifts.MSE], ["sharpness", shifts.MSE],
-        ["psnr", shifts.FULL], ["sharpness", shifts.FULL],
+        ["psnr", verdict.SMOOTH], ["sharpness", verdict.SMOOTH],
+        ["psnr", verdict.SHARP], ["sharpness", verdict.SHARP],
     ]  # fmt: skip
