@@ -7,11 +7,13 @@ error, on the command line and, through `check` in the cell under the parameters
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,9 @@ def check(slug: str, scope: Mapping[str, object]) -> Any:  # noqa: ANN401 - the 
         Traceback (most recent call last):
         enhancelib.papers.parameters.ParameterError: dncnn: sigma is 'much' (text); expected ...
     """
+    import pandas as pd
+
+    pd.set_option("display.max_colwidth", None)  # tables of a notebook hold whole sentences
     known = _fields(slug)
     given = {name: scope[name] for name in scope if name in known}
     return _checked(slug, _absolute({**given, **_strays(scope, known)}))
@@ -120,6 +125,30 @@ def _checked(slug: str, given: Mapping[str, object]) -> Common:
     return parameters
 
 
+def listing(function: Callable[..., object]) -> str:
+    """The source of a function as a notebook shows it: without docstring, whose place is the API.
+
+    Args:
+        function: Of the library.
+
+    Returns:
+        Python.
+
+    Example:
+        >>> print(listing(notebook))
+        def notebook(slug: str) -> Path:
+            return runtime.data("notebooks") / f"{slug}.ipynb"
+    """
+    text = textwrap.dedent(inspect.getsource(function))
+    (node,) = ast.parse(text).body
+    words = node.body[0] if isinstance(node, ast.FunctionDef) else node
+    if not (isinstance(words, ast.Expr) and isinstance(words.value, ast.Constant)):
+        return text.rstrip()
+    lines = text.splitlines()
+    del lines[words.lineno - 1 : words.end_lineno]
+    return "\n".join(lines)
+
+
 def parse(slug: str, words: Mapping[str, str]) -> dict[str, object]:
     """Values of command-line words, by the types of the paper's parameters.
 
@@ -139,7 +168,7 @@ def parse(slug: str, words: Mapping[str, str]) -> dict[str, object]:
         {'sigma': 25.0, 'seeds': 3}
         >>> parse("dcnn", {})
         Traceback (most recent call last):
-        enhancelib.papers.parameters.ParameterError: no paper 'dcnn'; the catalogue has dncnn, prad
+        enhancelib.papers.parameters.ParameterError: no paper 'dcnn'; the catalogue has dncnn, ...
     """
     kinds = {name: str(f.type) for name, f in _fields(slug).items()}
     return {name: _typed(text, kinds.get(name, "str")) for name, text in words.items()}

@@ -62,8 +62,6 @@ p = running.check("dncnn", globals())
 
 # %%
 # %matplotlib inline
-import inspect
-
 from IPython.display import Code, display
 
 from enhancelib import claims, metrics, results, runtime, training, widgets
@@ -162,7 +160,7 @@ sections.recipes(s)
 # The step, as it stands in the library, and the run:
 
 # %%
-Code(inspect.getsource(training.supervised), language="python")
+Code(running.listing(training.supervised), language="python")
 
 # %%
 found = sections.networks(s)

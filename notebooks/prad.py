@@ -58,8 +58,6 @@ p = running.check("prad", globals())
 
 # %%
 # %matplotlib inline
-import inspect
-
 from IPython.display import Code, display
 
 from enhancelib import adversarial, claims, results, runtime, widgets
@@ -215,10 +213,10 @@ figures.misaligned(run)
 
 # %%
 display(sections.recipes(s))
-Code(inspect.getsource(adversarial.critic_step), language="python")
+Code(running.listing(adversarial.critic_step), language="python")
 
 # %%
-Code(inspect.getsource(adversarial.generator_step), language="python")
+Code(running.listing(adversarial.generator_step), language="python")
 
 # %%
 found = sections.main(s)
@@ -311,7 +309,7 @@ display(run.table("spread", sections.spreads(run)))
 # %%
 sections.ablations(s)
 note = scoring.protocols(scoring.QUALITY)
-for group in settings.GROUPS:
+for group in sections.trained_groups(run):
     columns = (*scoring.QUALITY, "cast") if group == "norm" else scoring.QUALITY
     display(group, run.table(group, sections.group_table(run, group, columns), note=note))
 figures.ablations(run)

@@ -67,7 +67,7 @@ def load(slug: str) -> Paper:
         'dncnn'
         >>> load("dcnn")
         Traceback (most recent call last):
-        enhancelib.papers.parameters.ParameterError: no paper 'dcnn'; the catalogue has dncnn, prad
+        enhancelib.papers.parameters.ParameterError: no paper 'dcnn'; the catalogue has dncnn, ...
     """
     if slug not in PAPERS:
         raise ParameterError(f"no paper {slug!r}; the catalogue has {', '.join(PAPERS)}")

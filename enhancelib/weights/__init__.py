@@ -61,7 +61,7 @@ def load(
     Example:
         >>> load("dcnn", "model.pth")
         Traceback (most recent call last):
-        ValueError: model is 'dcnn'; expected one of dncnn, dped, ...
+        ValueError: model is 'dcnn'; expected one of ...
         >>> load("dncnn", "/nowhere/model.pth")
         Traceback (most recent call last):
         enhancelib.weights.formats.WeightsError: /nowhere/model.pth: no such file
@@ -106,7 +106,7 @@ def save(
         >>> network = models.build("dncnn", D=3, width=4)
         >>> save(network, "a.safetensors", name="dcnn", options={}, card={})
         Traceback (most recent call last):
-        ValueError: model is 'dcnn'; expected one of dncnn, dped, ...
+        ValueError: model is 'dcnn'; expected one of ...
         >>> save(network, "a.safetensors", name="dncnn", options={"D": 4, "width": 4}, card={})
         Traceback (most recent call last):
         enhancelib.weights.formats.WeightsError: a.safetensors: key 'layers.5.weight' has shape ...

@@ -56,8 +56,11 @@ def enhance(image: Tensor, file: Path | None = None) -> Tensor:
     return images.clip(restored)
 
 
-def shipped() -> nn.Module:
-    """The network in data/weights.
+def shipped(folder: Path | None = None) -> nn.Module:
+    """The network that this project ships.
+
+    Args:
+        folder: Where it lies; None means data/weights.
 
     Returns:
         The generator, in eval mode.
@@ -68,8 +71,11 @@ def shipped() -> nn.Module:
     Example:
         >>> len(shipped().widths)
         3
+        >>> shipped(Path("/nowhere"))
+        Traceback (most recent call last):
+        enhancelib.weights.formats.WeightsError: /nowhere/prad_s.safetensors is not there; ...
     """
-    path = runtime.data("weights") / DEFAULT
+    path = (folder or runtime.data("weights")) / DEFAULT
     if not path.is_file():
         raise weights.WeightsError(
             f"{path} is not there; name another network with --weights FILE, or train this one "

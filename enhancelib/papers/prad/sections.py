@@ -316,6 +316,19 @@ def ablations(s: Study) -> None:
             )
 
 
+def trained_groups(run: Run) -> list[str]:
+    """The ablations of which at least one arm has been trained.
+
+    Args:
+        run: After `ablations`.
+
+    Returns:
+        Keys of `settings.GROUPS`.
+    """
+    done = set(run.values(table="ablations")["method"])
+    return [group for group, arms in GROUPS.items() if done & {arm.method for arm in arms}]
+
+
 def group_table(run: Run, group: str, columns: Sequence[str] = scoring.QUALITY) -> pd.DataFrame:
     """One ablation, its classical yardsticks first.
 

@@ -290,6 +290,7 @@ def test_other_tables_are_left_out_and_said(s: Study, capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert "not run at this profile; tables='all' takes about 0.05 hours more" in said
     assert s.run.values(table="ablations").empty
+    assert sections.trained_groups(s.run) == []
     for group in GROUPS:
         frame = sections.group_table(s.run, group)
         assert list(frame["method"]) == [
@@ -312,6 +313,7 @@ def test_hours_stop_new_trainings_and_the_next_run_goes_on(
     assert capsys.readouterr().out == "hours are over: second, seed 0, not run\n"
     rows = first.run.values(table="ablations", metric="psnr", image="mean", setting=ALL)
     assert list(rows["method"]) == [*classical.CHEAP, "first"]
+    assert sections.trained_groups(first.run) == [g for g, arms in CHEAP.items() if arms]
     frame = scoring.table(first.run, "ablations", columns=("psnr",), methods=("first", "second"))
     assert frame.iloc[1].tolist() == ["second", "not run", "not run"]
     file = first.run.folder / "checkpoints" / "arm-first-seed0.pt"
