@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
+_OPTIONS = ("task", "reference", "steps")  # of enhance, where the paper has them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,14 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _errors() -> tuple[type[Exception], ...]:
     """What the house raises for the user to read; anything else is a defect and keeps its trace."""
     from enhancelib import features, photos, publishing, results, running, weights
+    from enhancelib.capacity import MemoryTooSmall
     from enhancelib.images import ImageError
     from enhancelib.papers.parameters import ParameterError
     from enhancelib.training import TrainingError
 
-    refused = (ParameterError, ImageError, weights.WeightsError, publishing.PublishError)
+    refused = (ParameterError, ImageError, MemoryTooSmall)
+    unfit = (weights.WeightsError, publishing.PublishError)
     failed = (results.RunError, running.NotebookError, TrainingError)
     missing = (photos.PhotosMissing, features.FeaturesMissing)
-    return (*refused, *failed, *missing, _Refused, _Failed, OSError)
+    return (*refused, *unfit, *failed, *missing, _Refused, _Failed, OSError)
 
 
 class _Refused(ValueError):
@@ -112,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, required=True, help="8 bits per channel; the suffix says how"
     )
     command.add_argument("--weights", type=Path, help="default: the network in data/weights")
+    command.add_argument("--task", help="of dilie: dehaze (default) or denoise")
+    command.add_argument("--reference", type=Path, help="of dilie: a photo whose style is taken")
+    command.add_argument("--steps", type=int, help="of dilie: iterations of every optimisation")
     command.set_defaults(function=_enhance)
     return parser
 
@@ -257,14 +263,25 @@ def _enhance(given: argparse.Namespace) -> int:
     paper = papers.load(given.slug)
     if paper.enhance is None:
         raise _Refused(f"{given.slug} has no network for a photo of your own")
+    asked = _asked(given, paper)
     _insist_room(given.output, given.input)
-    restored = paper.enhance(images.read(given.input), given.weights)
+    restored = paper.enhance(images.read(given.input), given.weights, **asked)
     try:
         images.write(given.output, restored)
     except images.ImageError as error:
         raise _Failed(str(error)) from error
     print(f"{given.output}: {restored.shape[2]} x {restored.shape[1]} pixels")
     return 0
+
+
+def _asked(given: argparse.Namespace, paper: papers.Paper) -> dict[str, object]:
+    """The options that only some papers have, as far as they were given."""
+    asked = {name: getattr(given, name) for name in _OPTIONS}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    for name in asked:
+        if name not in paper.options:
+            raise _Refused(f"{paper.slug} takes no --{name}")
+    return asked
 
 
 def _insist_room(output: Path, source: Path) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from enhancelib import images, similarity
+from enhancelib import cielab, images, similarity
 
 DPED_BATCH = 50
 
@@ -267,5 +267,14 @@ METRICS: dict[str, Metric] = {
         ),
         _lpips("alex", "AlexNet"),
         _lpips("vgg", "VGG16"),
+        Metric(
+            "ciede2000",
+            "CIEDE2000 (k_L = k_C = k_H = 1) of sRGB under D65, mean over pixels and images, "
+            "clipped to [0, 1]",
+            "",
+            lower_better=True,
+            range=(0.0, math.inf),
+            fn=cielab.ciede2000,
+        ),
     )
 }

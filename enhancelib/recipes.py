@@ -16,6 +16,7 @@ from torch import nn
 if TYPE_CHECKING:
     import pandas as pd
 
+OPTIMISERS = ("adam", "sgd", "lbfgs", "rmsprop")
 SCHEDULES = ("constant", "exponential", "milestones", "cosine", "one-cycle")
 
 
@@ -27,8 +28,8 @@ class Recipe:
         steps: Optimiser steps in all.
         batch: Samples per step.
         patch: Side of the square training patches, in pixels.
-        optimiser: "adam" or "sgd".
-        learning_rate: Rate at step 0.
+        optimiser: "adam", "sgd", "rmsprop", or "lbfgs", one iteration of which is one step.
+        learning_rate: Rate at step 0; for "lbfgs" the first step length tried, 1.0 as a rule.
         final_learning_rate: Rate at the last epoch ("exponential", where it is above 0; "cosine").
         schedule: "constant", "exponential", "milestones" (times `decay` at each), "cosine", or
             "one-cycle": up from a 25th of the rate to the rate over the first 30 % of the steps,
@@ -37,12 +38,12 @@ class Recipe:
         decay: The factor of the milestones.
         epoch: Steps per epoch; the rate of "exponential" is constant within one. 0 means each step.
         momentum: Of SGD.
-        weight_decay: L2 penalty on every parameter.
+        weight_decay: L2 penalty on every parameter; "lbfgs" has none.
         betas: Of Adam.
         eps: Of Adam.
         sub_batches: A batch is passed in this many pieces whose gradients add up; batch
             normalisation sees one piece.
-        clip: Largest gradient norm; 0 means no clipping.
+        clip: Largest gradient norm; 0 means no clipping. "lbfgs" cannot clip.
         seed: Seed of samples and initialisation.
         watch_every: Steps between two calls of `watch`; 0 means only at the end.
         log_every: Steps over which logged values are averaged.
@@ -56,7 +57,7 @@ class Recipe:
     Example:
         >>> Recipe(steps=100, batch=128, patch=40, optimiser="adan")
         Traceback (most recent call last):
-        ValueError: optimiser is 'adan'; expected 'adam' or 'sgd'
+        ValueError: optimiser is 'adan'; expected one of ('adam', 'sgd', 'lbfgs', 'rmsprop')
     """
 
     steps: int
@@ -83,8 +84,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse a recipe that cannot be followed."""
-        if self.optimiser not in ("adam", "sgd"):
-            raise ValueError(f"optimiser is {self.optimiser!r}; expected 'adam' or 'sgd'")
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"optimiser is {self.optimiser!r}; expected one of {OPTIMISERS}")
+        if self.optimiser == "lbfgs" and (self.clip or self.weight_decay):
+            raise ValueError(
+                f"clip is {self.clip}, weight_decay {self.weight_decay}; expected 0.0 and 0.0 for "
+                "optimiser 'lbfgs', whose line search needs the gradient as it is"
+            )
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; expected one of {SCHEDULES}")
         if min(self.batch, self.patch, self.sub_batches, self.log_every) < 1 or self.steps < 0:
@@ -156,8 +162,24 @@ def optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim
         recipe: Names the optimiser and its constants.
 
     Returns:
-        Adam or SGD; `fit` sets its learning rate at every step.
+        The optimiser; `fit` sets its learning rate at every step. L-BFGS remembers 100 pairs and
+        searches its step length by the strong Wolfe conditions; RMSprop has smoothing 0.99 and no
+        momentum (both as the style transfer codes have it).
     """
+    if recipe.optimiser == "lbfgs":
+        return torch.optim.LBFGS(
+            parameters,
+            lr=recipe.learning_rate,
+            max_iter=1,
+            history_size=100,
+            tolerance_grad=0.0,  # the caller decides when it is enough
+            tolerance_change=0.0,
+            line_search_fn="strong_wolfe",
+        )
+    if recipe.optimiser == "rmsprop":
+        return torch.optim.RMSprop(
+            parameters, lr=recipe.learning_rate, eps=recipe.eps, weight_decay=recipe.weight_decay
+        )
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(
             parameters,

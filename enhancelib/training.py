@@ -209,6 +209,7 @@ def fit(
     stage: str = "main",
     samples: str = "",
     watch: Callable[[int], Mapping[str, float]] | None = None,
+    until: Callable[[int, History], bool] | None = None,
 ) -> History:
     """Train, from the stage's checkpoint where there is one, and keep what is needed to go on.
 
@@ -224,6 +225,8 @@ def fit(
             samples, such as the arms of an ablation, share it. "" means the stage's own.
         watch: Called every `recipe.watch_every` steps and after the last, with the number of steps
             done; it must not change the parts.
+        until: Called with the steps done and the curves so far, at the start and after every step;
+            True ends the training there. To end a resumed one too, it must look at the parts.
 
     Returns:
         The curves of the whole training, restarts included.
@@ -246,10 +249,12 @@ def fit(
     """
     checkpoint = Checkpoint(run, recipe, stage, parts)
     index, history = checkpoint.resume()
+    if until and until(index, history):
+        return history
     networks = [part for part in parts.values() if isinstance(part, nn.Module)]
     with parallel.averaging(networks, _optimisers(parts)):
         draws = functools.partial(rt.generator, recipe.seed, samples or stage)
-        _loop(step, parts, batches, recipe, checkpoint, (index, history), watch, draws)
+        _loop(step, parts, batches, recipe, checkpoint, (index, history), (watch, until), draws)
     return history
 
 
@@ -260,10 +265,12 @@ def _loop(
     recipe: Recipe,
     checkpoint: Checkpoint,
     state: tuple[int, History],
-    watch: Callable[[int], Mapping[str, float]] | None,
+    hooks: tuple[
+        Callable[[int], Mapping[str, float]] | None, Callable[[int, History], bool] | None
+    ],
     draws: Callable[[int], torch.Generator],
 ) -> None:
-    start, history = state
+    (start, history), (watch, until) = state, hooks
     window: dict[str, list[Tensor]] = {}
     progress = _Progress(checkpoint.stage, start, recipe.steps)
     for index in range(start, recipe.steps):
@@ -273,20 +280,21 @@ def _loop(
         sample = parallel.share(batches(index, generator))
         for name, value in step(parts, sample, generator).items():
             window.setdefault(name, []).append(torch.as_tensor(value).detach())
-        if done % recipe.log_every == 0 or done == recipe.steps:
+        last = done == recipe.steps or (until is not None and until(done, history))
+        if done % recipe.log_every == 0 or last:
             means = {name: _mean(values) for name, values in window.items()}
             means = parallel.mean(means, checkpoint.runtime.device)
             checkpoint.insist_finite(means, done)
             history.add(done, means)
             window = {}
-        if watch and (
-            done == recipe.steps or (recipe.watch_every and done % recipe.watch_every == 0)
-        ):
+        if watch and (last or (recipe.watch_every and done % recipe.watch_every == 0)):
             history.add(done, watch(done))
         # A checkpoint inside a logging window would lose the window's first half.
-        if done == recipe.steps or (not window and checkpoint.due()):
+        if last or (not window and checkpoint.due()):
             checkpoint.write(done, history, progress.seconds())
         progress.show(done, history)
+        if last:
+            break
 
 
 def _pieces(sample: Sample, count: int, what: str = "pieces (sub_batches)") -> list[Sample]:

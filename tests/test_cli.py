@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import skimage.data
+import torch
 
-from enhancelib import __version__, cli, results, runtime
+from enhancelib import __version__, capacity, cli, images, papers, results, runtime
 from tests import tiny
 from tests.archives import local_pip
 
@@ -322,3 +324,50 @@ def test_enhance_refuses_a_paper_without_a_network_for_photos(
     assert said == "tiny has no network for a photo of your own"
     said = refused(capsys, "enhance", "dcnn", "in.png", "-o", "out.png")
     assert said.startswith("no paper 'dcnn'")
+
+
+@pytest.mark.parametrize("option", ["task", "reference", "steps"])
+def test_enhance_refuses_options_that_a_paper_lacks(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("in.png", "-o", tmp_path / "out.png", f"--{option}", "1")
+    for slug in papers.PAPERS:
+        if papers.load(slug).options:
+            continue
+        assert refused(capsys, "enhance", slug, *words) == f"{slug} takes no --{option}"
+
+
+def test_enhance_gives_a_paper_the_options_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def enhance(image: torch.Tensor, file: Path | None, **given: object) -> torch.Tensor:
+        asked.append(given)
+        return image
+
+    paper = replace(papers.load("dncnn"), enhance=enhance, options=("task", "reference"))
+    monkeypatch.setattr(papers, "load", lambda slug: paper)
+    photo, result = tmp_path / "in.png", tmp_path / "out.png"
+    images.write(photo, torch.zeros(3, 4, 5))
+    words = ["enhance", "dncnn", str(photo), "-o", str(result)]
+    assert cli.main(words) == 0
+    assert cli.main([*words, "--task", "x", "--reference", "s.png"]) == 0
+    assert asked == [{}, {"task": "x", "reference": Path("s.png")}]
+    assert cli.main([*words, "--steps", "2"]) == 2
+    assert "dncnn takes no --steps" in capsys.readouterr().err
+
+
+def test_enhance_tells_of_too_little_memory_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def enhance(image: torch.Tensor, file: Path | None) -> torch.Tensor:
+        capacity.insist_memory(10**15, torch.device("cpu"), "a photo of 5 x 4 pixels")
+        return image
+
+    paper = replace(papers.load("dncnn"), enhance=enhance)
+    monkeypatch.setattr(papers, "load", lambda slug: paper)
+    images.write(tmp_path / "in.png", torch.zeros(3, 4, 5))
+    words = ("enhance", "dncnn", tmp_path / "in.png", "-o", tmp_path / "out.png")
+    said = refused(capsys, *words)
+    assert said.startswith("a photo of 5 x 4 pixels needs about 1000000.0 GB of memory on cpu")

@@ -52,7 +52,7 @@ def test_the_catalogue_names_every_protocol_of_the_issue() -> None:
     assert set(METRICS) == {
         *("psnr", "psnr_8bit", "psnr_y", "psnr_y_studio", "psnr_dped", "psnr_pooled"),
         *("ssim", "ssim_8bit", "ssim_y", "ssim_y_studio", "ms_ssim", "ms_ssim_dped"),
-        *LEARNED,
+        *("ciede2000", *LEARNED),
     }
     protocols = [metric.protocol for metric in METRICS.values()]
     assert len(set(protocols)) == len(protocols)
@@ -63,7 +63,7 @@ def test_a_metric_describes_itself(name: str) -> None:
     metric = METRICS[name]
     assert metric.name == name
     assert metric.unit == ("dB" if name.startswith("psnr") else "")
-    assert metric.lower_better == name.startswith("lpips")
+    assert metric.lower_better == name.startswith(("lpips", "ciede2000"))
     assert metric.range[0] < metric.range[1]
     assert metric.protocol.split()[0].rstrip(",") == name.split("_")[0].upper().replace(
         "MS", "MS-SSIM"
@@ -76,10 +76,12 @@ def test_a_metric_describes_itself(name: str) -> None:
 @pytest.mark.parametrize("name", FIXED)
 def test_identity_is_best_and_values_stay_in_range(name: str, x: Tensor, y: Tensor) -> None:
     metric = METRICS[name]
-    assert metric(y, y).tolist() == [metric.range[1]]
+    best, worst = metric.range[::-1] if not metric.lower_better else metric.range
+    assert metric(y, y).tolist() == [best]
     for other in (x, 1 - y, y.flip(-1), torch.zeros_like(y)):
         value = float(metric(other, y))
-        assert metric.range[0] <= value < metric.range[1]
+        assert min(best, worst) <= value <= max(best, worst)
+        assert value != best
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -108,7 +110,8 @@ def test_float32_agrees_with_float64(name: str, x: Tensor, y: Tensor) -> None:
     assert single.tolist() == pytest.approx(metric(x, y).tolist(), abs=2e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in FIXED if "8bit" not in name])
+# CIEDE2000 has no slope at grey, which sixteen levels make of many pixels: see test_cielab.py
+@pytest.mark.parametrize("name", [n for n in FIXED if "8bit" not in n and n != "ciede2000"])
 def test_gradients_flow(name: str, x: Tensor, y: Tensor) -> None:
     moved = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(METRICS[name](moved, y).sum(), moved)
@@ -130,6 +133,7 @@ def test_gradients_flow(name: str, x: Tensor, y: Tensor) -> None:
         ("psnr_y_studio", 35.2697524767),
         ("psnr_dped", 32.1906804287),
         ("psnr_pooled", 32.1906804287),
+        ("ciede2000", 4.3286853637),
         ("ssim", 0.8658661313),
         ("ssim_8bit", 0.8657572224),
         ("ssim_y", 0.9157418425),

@@ -105,3 +105,27 @@ def test_sgd_takes_every_constant_of_the_recipe() -> None:
     assert type(update) is torch.optim.SGD
     group = update.param_groups[0]
     assert (group["momentum"], group["weight_decay"], group["lr"]) == (0.8, 1e-4, 1e-1)
+
+
+def test_rmsprop_takes_the_constants_of_strotss() -> None:
+    recipe = replace(BASE, optimiser="rmsprop", eps=1e-6, weight_decay=0.01)
+    update = optimiser(nn.Linear(2, 2).parameters(), recipe)
+    assert type(update) is torch.optim.RMSprop
+    group = update.param_groups[0]
+    assert (group["alpha"], group["momentum"], group["centered"]) == (0.99, 0, False)
+    assert (group["eps"], group["weight_decay"], group["lr"]) == (1e-6, 0.01, 1e-1)
+
+
+def test_lbfgs_makes_one_iteration_a_step_and_searches_its_length() -> None:
+    update = optimiser(nn.Linear(2, 2).parameters(), replace(BASE, optimiser="lbfgs"))
+    assert type(update) is torch.optim.LBFGS
+    group = update.param_groups[0]
+    assert (group["max_iter"], group["history_size"]) == (1, 100)
+    assert group["line_search_fn"] == "strong_wolfe"
+    assert (group["tolerance_grad"], group["tolerance_change"], group["lr"]) == (0.0, 0.0, 1e-1)
+
+
+@pytest.mark.parametrize("wrong", [{"clip": 1.0}, {"weight_decay": 0.1}])
+def test_lbfgs_refuses_what_would_falsify_its_gradient(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected 0\\.0 and 0\\.0 for optimiser 'lbfgs'"):
+        replace(BASE, optimiser="lbfgs", **wrong)  # type: ignore[arg-type]

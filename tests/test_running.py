@@ -42,7 +42,7 @@ def output(cell: nbformat.NotebookNode) -> str:
 # What is refused before a kernel starts.
 
 REFUSED = {
-    "unknown slug": ("tinny", {}, "no paper 'tinny'; the catalogue has dncnn, prad, tiny"),
+    "unknown slug": ("tinny", {}, "no paper 'tinny'; the catalogue has dncnn, prad, dilie, tiny"),
     "unknown profile": ("tiny", {"profile": "huge"}, "profile is 'huge'; expected one of smoke"),
     "misspelled": ("tiny", {"proflie": "paper"}, "tiny has no parameter 'proflie' (did you mean"),
     "ill-typed": ("tiny", {"sigma": "much"}, "sigma is 'much' (text); expected a number from 1 to"),

@@ -500,6 +500,57 @@ def test_no_steps_leave_everything_as_it_is(run: Keeper) -> None:
     assert equal(before, state(found))
 
 
+# An end before the last step
+
+
+class Counter:
+    """A part that remembers how many steps there were."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        self.steps = state_dict["steps"]
+
+
+def test_until_ends_a_training_as_its_last_step_would(run: Keeper) -> None:
+    recipe = replace(RECIPE, log_every=4, checkpoint_seconds=99.0)
+    counter, asked = Counter(), []
+
+    def step(*_: object) -> Values:
+        counter.steps += 1
+        return {"loss": float(counter.steps)}
+
+    def until(done: int, history: training.History) -> bool:
+        asked.append((done, len(history.values.get("loss", ()))))
+        return counter.steps >= 6
+
+    options: dict[str, Any] = {"until": until, "watch": lambda done: {"seen": float(done)}}
+    history = training.fit(step, {"counter": counter}, nothing, recipe, run, **options)
+    assert asked == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 1), (6, 1)]
+    assert history.steps == {"loss": [4, 6], "seen": [6]}
+    assert history.values["loss"] == [2.5, 5.5], "the window that was cut is logged"
+    assert soak.read(run.folder / "checkpoints" / "main.pt")["index"] == 6
+    counter = Counter()
+    again = training.fit(step, {"counter": counter}, nothing, recipe, run, **options)
+    assert (again, counter.steps) == (history, 6), "an ended training has nothing to add"
+
+
+def test_until_that_is_never_true_changes_nothing(tmp_path: Path) -> None:
+    found = [
+        training.fit(
+            constant({"loss": 1.0}), {}, nothing, RECIPE,
+            SimpleNamespace(folder=tmp_path / name, runtime=CPU), until=until,
+        )
+        for name, until in (("a", None), ("b", lambda *_: False))
+    ]  # fmt: skip
+    assert found[0].values == found[1].values
+    assert found[0].steps == found[1].steps
+
+
 # Killed
 
 

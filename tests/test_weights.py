@@ -391,9 +391,9 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
         weights.load("dncnn", tmp_path / "absent.pth")
     with pytest.raises(WeightsError, match="no such file"):
         weights.load("dncnn", tmp_path)
-    (tmp_path / "net.caffemodel").write_bytes(b"x")
+    (tmp_path / "net.onnx").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"its suffix is none of \.safetensors, \.npz, \.mat"):
-        weights.load("dncnn", tmp_path / "net.caffemodel")
+        weights.load("dncnn", tmp_path / "net.onnx")
     with pytest.raises(WeightsError, match="No such file"):
         weights.sha256(tmp_path / "absent.pth")
 

@@ -6,6 +6,7 @@ A degradation is a frozen dataclass, called as `GaussianNoise(25.0)(sample, gene
 
 from enhancelib.degradations.composition import Chain, OneOf
 from enhancelib.degradations.compression import Jpeg
+from enhancelib.degradations.haze import Haze
 from enhancelib.degradations.noise import GaussianNoise
 from enhancelib.degradations.phone import Phone
 from enhancelib.degradations.resolution import Bicubic, modcrop
@@ -16,6 +17,7 @@ __all__ = [
     "Chain",
     "Degradation",
     "GaussianNoise",
+    "Haze",
     "Jpeg",
     "OneOf",
     "Phone",

@@ -3,6 +3,15 @@ r"""The contextual loss: every feature of the target should find one like it in 
 Features are taken as sets of points, one per position; where they lie plays no part. So the loss
 tolerates misalignment, and alone it cannot place anything.
 
+The table of distances has the square of the number of positions: 1 GiB for 16,384 of them, in
+every step of the formula. `chunk` makes it some rows at a time and makes them again on the way
+back, so that only those rows are ever in memory: 0.5 GiB instead of 7 for value and gradient at
+16,384 positions with 1024 rows (benchmarks/contextual.py).
+
+In float32 every d carries an error of about 1e-7, a hundredth of the 1e-5 in the denominator.
+Between strangers that is nothing (1e-7 of the loss); where most features of X and Y are equal,
+the loss is good to 1e-3 and its gradient to a tenth. Hand in float64 where that matters.
+
 | symbol | here | meaning |
 |---|---|---|
 | X = {x_i}, Y = {y_j} | X, Y | features of the output and of the target |
@@ -21,13 +30,14 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from enhancelib import runtime
 from enhancelib.losses import _checks
 
 _EPSILON = 1e-5
 _FLAT = 1e-6  # features this close to their mean have no direction
-_AT_ONCE = 2**24  # entries of the position tables in memory at once, unless one alone has more
+_AT_ONCE = 65**4  # entries of the position tables in memory at once: PPCN's cap, squared
 
 
 def similarity(
@@ -35,7 +45,8 @@ def similarity(
     Y: Tensor,
     *,
     h: float = 0.5,
-    positions: int = 65**2,
+    positions: int | None = 65**2,
+    chunk: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Contextual similarity of two feature maps, per picture.
@@ -50,7 +61,11 @@ def similarity(
         h: Bandwidth, positive. 0.5 as released with the method and in PPCN; 0.1 comes close to
             hard nearest neighbours, with gradients to match.
         positions: At most this many positions are kept, at random, the same in X and Y; the table
-            of distances has their number squared. 65^2 as in PPCN.
+            of distances has their number squared. 65^2 as in PPCN and Mechrez et al.; None keeps
+            all.
+        chunk: Rows of that table made at a time; fewer need less memory, for a third more
+            arithmetic where a gradient is wanted. None makes as many as a table of 65^2 positions
+            has entries, so that tables up to that one are whole.
         generator: Draws the positions kept; None draws the same ones every time.
 
     Returns:
@@ -59,7 +74,7 @@ def similarity(
 
     Raises:
         ValueError: If the shapes differ or are not (B, C, h, w), a tensor is not floating point,
-            h is not positive, or positions is below 1.
+            h is not positive, or positions or chunk is below 1.
 
     Source: Mechrez et al., ECCV 2018; roimehrez/contextualLoss (863af53); Zheng222/PPCN (344bd67)
         for the cap on positions.
@@ -72,17 +87,19 @@ def similarity(
         Traceback (most recent call last):
         ValueError: h is 0.0; expected a positive number
     """
-    _check(X, Y, h, positions)
+    _check(X, Y, h, positions, chunk)
     x, y = (_checks.wide(one).flatten(2) for one in (X, Y))
-    if (count := x.shape[2]) > positions:
+    if positions is not None and (count := x.shape[2]) > positions:
         generator = generator or runtime.generator(0, "contextual positions", count)
         kept = torch.randperm(count, generator=generator, device=generator.device)[:positions]
         x, y = (one.index_select(2, kept.to(one.device)) for one in (x, y))
     center = y.mean(dim=(0, 2), keepdim=True)
     x, y = (F.normalize(one - center, dim=1, eps=_FLAT) for one in (x, y))
-    size = max(1, _AT_ONCE // x.shape[2] ** 2)
+    count = x.shape[2]
+    rows = min(count, chunk or max(1, _AT_ONCE // count))
+    size = max(1, _AT_ONCE // (rows * count))
     parts = zip(torch.split(x, size), torch.split(y, size), strict=True)
-    return torch.cat([_best_matches(one, other, h) for one, other in parts])
+    return torch.cat([_best_matches(one, other, h, rows) for one, other in parts])
 
 
 def contextual(
@@ -90,7 +107,8 @@ def contextual(
     Y: Tensor,
     *,
     h: float = 0.5,
-    positions: int = 65**2,
+    positions: int | None = 65**2,
+    chunk: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Minus the logarithm of the contextual similarity, mean over the batch (PRaD, eq. 17).
@@ -102,6 +120,7 @@ def contextual(
         Y: Features of the target, same shape.
         h: Bandwidth, see `similarity`.
         positions: Cap on the number of positions, see `similarity`.
+        chunk: Rows of the table made at a time, see `similarity`.
         generator: Draws the positions, see `similarity`.
 
     Returns:
@@ -122,21 +141,34 @@ def contextual(
         Traceback (most recent call last):
         ValueError: X has shape (2, 8, 5, 5), Y (2, 4, 5, 5); expected equal shapes
     """
-    found = similarity(X, Y, h=h, positions=positions, generator=generator)
+    found = similarity(X, Y, h=h, positions=positions, chunk=chunk, generator=generator)
     return -found.log().mean()
 
 
-def _check(X: Tensor, Y: Tensor, h: float, positions: int) -> None:
+def _check(X: Tensor, Y: Tensor, h: float, positions: int | None, chunk: int | None) -> None:
     _checks.alike(X=X, Y=Y)
     _checks.pictures(X=X)
     if not (h > 0 and math.isfinite(h)):
         raise ValueError(f"h is {h}; expected a positive number")
-    if positions < 1:
-        raise ValueError(f"positions is {positions}; expected 1 or more")
+    for name, value in (("positions", positions), ("chunk", chunk)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; expected 1 or more")
 
 
-def _best_matches(x: Tensor, y: Tensor, h: float) -> Tensor:
+def _best_matches(x: Tensor, y: Tensor, h: float, rows: int | None = None) -> Tensor:
     """(B,) CX of unit vectors x and y, (B, C, N) each."""
+    parts = torch.split(x, rows or x.shape[2], dim=2)
+    if len(parts) == 1:
+        return _best_rows(x, y, h).mean(dim=1)
+    best = [
+        checkpoint(_best_rows, part, y, h, use_reentrant=False, preserve_rng_state=False)
+        for part in parts
+    ]
+    return torch.stack(best).amax(dim=0).mean(dim=1)
+
+
+def _best_rows(x: Tensor, y: Tensor, h: float) -> Tensor:
+    """(B, N) the largest CX_ij of every j over the i of x, of which there may be less than N."""
     with torch.autocast(x.device.type, enabled=False):
         cosines = x.transpose(1, 2) @ y
     # where a product is rounded to TF32 a cosine may pass 1 by more than epsilon, and the sign of
@@ -144,5 +176,4 @@ def _best_matches(x: Tensor, y: Tensor, h: float) -> Tensor:
     distances = (1 - cosines.clamp_max(1)) / 2
     relative = distances / (distances.amin(dim=2, keepdim=True) + _EPSILON)
     # softmax is the ratio of exp to its sum, without the overflow of exp(1 / h) at a small h
-    affinity = torch.softmax((1 - relative) / h, dim=2)
-    return affinity.amax(dim=1).mean(dim=1)
+    return torch.softmax((1 - relative) / h, dim=2).amax(dim=1)

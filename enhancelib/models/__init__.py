@@ -11,27 +11,39 @@ from typing import Any
 
 from torch import nn
 
+from enhancelib.models.aodnet import AODNet
 from enhancelib.models.backbones import GridNet, Johnson, RSGUNet, unet
 from enhancelib.models.dncnn import DnCNN
 from enhancelib.models.dped import DPED, SRCNN, DPEDDiscriminator
 from enhancelib.models.inference import fast, fold
+from enhancelib.models.mscnn import MSCNN
+from enhancelib.models.pcakd import PCAKD
+from enhancelib.models.pieapp import PieAPP
 from enhancelib.models.ppcn import PPCN
 from enhancelib.models.prad import Discriminator, Generator
+from enhancelib.models.skip import Skip
+from enhancelib.models.wct2 import WCT2
 
 __all__ = ["MODELS", "build", "fast", "fold"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "aodnet": AODNet,
+    "dilie": Skip,
     "dncnn": DnCNN,
     "dped": DPED,
     "dped.discriminator": DPEDDiscriminator,
     "gridnet": GridNet,
     "johnson": Johnson,
+    "mscnn": MSCNN,
+    "pcakd": PCAKD,
+    "pieapp": PieAPP,
     "ppcn": PPCN,
     "prad": Generator,
     "prad.discriminator": Discriminator,
     "rsgunet": RSGUNet,
     "srcnn": SRCNN,
     "unet": unet,
+    "wct2": WCT2,
 }
 """Name -> builder; "paper" is the network a user applies to a photo, "paper.part" another one."""
 
@@ -54,7 +66,7 @@ def build(name: str, **options: Any) -> nn.Module:  # noqa: ANN401 - each networ
         41
         >>> build("dcnn")
         Traceback (most recent call last):
-        ValueError: model is 'dcnn'; expected one of dncnn, dped, ...
+        ValueError: model is 'dcnn'; expected one of ...
     """
     if name not in MODELS:
         raise ValueError(f"model is {name!r}; expected one of {', '.join(sorted(MODELS))}")

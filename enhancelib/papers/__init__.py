@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor
@@ -17,7 +16,7 @@ from torch import Tensor
 from enhancelib.claims import Claim
 from enhancelib.papers.parameters import Common, ParameterError
 
-PAPERS: tuple[str, ...] = ("dncnn", "prad")
+PAPERS: tuple[str, ...] = ("dncnn", "prad", "dilie")
 """The slugs of the catalogue, in reading order."""
 
 
@@ -37,6 +36,7 @@ class Paper:
         enhance: Restores a user's photo: (image (3, H, W), weights file or None for the paper's
             own) -> (3, H, W), or (1, H, W) where the photo is grey; None where the paper has no
             such network.
+        options: Names of the keyword arguments of `enhance` that the command line may give.
     """
 
     slug: str
@@ -47,7 +47,8 @@ class Paper:
     check: Callable[[Any], None]
     claims: Sequence[Claim]
     hours: Callable[[str, str], float]
-    enhance: Callable[[Tensor, Path | None], Tensor] | None = None
+    enhance: Callable[..., Tensor] | None = None
+    options: Sequence[str] = ()
 
 
 def load(slug: str) -> Paper:

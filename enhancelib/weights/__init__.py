@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from enhancelib import models
-from enhancelib.weights import dncnn, dped, ppcn, tensorflow
+from enhancelib.weights import aodnet, dncnn, dped, mscnn, pcakd, pieapp, ppcn, tensorflow, wct2
 from enhancelib.weights.formats import READERS, Stored, WeightsError, read
 
 __all__ = ["CONVERTERS", "READERS", "WeightsError", "card", "files", "load", "save", "sha256"]
@@ -28,10 +28,15 @@ Converter = Callable[[Mapping[str, Tensor]], tuple[dict[str, object], dict[str, 
 PathLike = str | os.PathLike[str]
 
 CONVERTERS: dict[str, Converter] = {
+    "aodnet": aodnet.convert,
     "dncnn": dncnn.convert,
     "dped": dped.convert,
+    "mscnn": mscnn.convert,
+    "pcakd": pcakd.convert,
+    "pieapp": pieapp.convert,
     "ppcn": ppcn.convert,
     "srcnn": dped.convert_srcnn,
+    "wct2": wct2.convert,
 }
 """Name of a model -> (tensors of a foreign file) -> (options, state dict)."""
 
@@ -45,9 +50,9 @@ def load(
 
     Args:
         name: A key of `models.MODELS`.
-        path: A .safetensors, .npz, .mat (MATLAB 5 or 7.3), .pth or .pt file, or a TensorFlow
-            checkpoint: its .index file, its .data file, or the prefix of both; for a network of
-            several parts a dict part -> file, whose tensors become `part.key`.
+        path: A .safetensors, .npz, .mat (MATLAB 5 or 7.3), .pth, .pt or .caffemodel file, or a
+            TensorFlow checkpoint: its .index file, its .data file, or the prefix of both; for a
+            network of several parts a dict part -> file, whose tensors become `part.key`.
         **options: Override what the file tells, for instance residual=False.
 
     Returns:

@@ -2,7 +2,8 @@
 
 What a file holds is kept under the names it has there; only MatConvNet's layer lists, which have
 no names, are flattened to `conv{i}.weight`, `conv{i}.bias`, `bn{i}.weight`, `.bias`, `.mean`,
-`.std` with i counting convolutions from 0.
+`.std` with i counting convolutions from 0, and `comb.weight`, `comb.bias` for the sum of
+channels that ends an MSCNN; its layers without parameters leave their type and number, empty.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from enhancelib.weights import tensorflow
+from enhancelib.weights import caffe, tensorflow
 
 Array = npt.NDArray[Any]
 _WRAPPERS = ("state_dict", "params_ema", "params")  # of training checkpoints around a network
 _SILENT_LAYERS = ("relu", "concat", "loss")  # MatConvNet layers without parameters
+_TOLD_LAYERS = ("pool", "upsmpl", "normalize")  # of MSCNN, whose converter must know of them
 _BROKEN = (
     OSError,
     EOFError,
@@ -207,6 +209,8 @@ def _old_mat(path: Path) -> dict[str, Tensor]:
         layer = {name: record[name] for name in record.dtype.names}
         if "weights" in layer:
             layer["weights"] = list(layer["weights"].ravel())
+        elif "filters" in layer:  # as MatConvNet had it before 2015
+            layer["weights"] = [layer["filters"], layer["biases"]]
         layer["type"] = str(layer["type"].ravel()[0])
         layers.append(layer)
     return dict(_flatten(layers))
@@ -214,13 +218,17 @@ def _old_mat(path: Path) -> dict[str, Tensor]:
 
 def _flatten(layers: list[dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
     convolution = -1
+    scaled = bool(layers) and layers[-1]["type"] == "chnLinComb"  # one scale of an MSCNN
     for number, layer in enumerate(layers):
         kind, weights = layer["type"], layer.get("weights")
         if kind in _SILENT_LAYERS:
             if kind == "relu" and np.any(layer.get("leak", 0)):
                 yield f"relu{number}.leak", _tensor(np.asarray(layer["leak"]))
             continue
-        if kind not in ("conv", "bnorm") or not weights:
+        if scaled and kind in _TOLD_LAYERS:
+            yield f"{kind}{number}", torch.zeros(0)
+            continue
+        if kind not in ("conv", "bnorm", "chnLinComb") or not weights:
             raise WeightsError(
                 f"layer {number} of the MatConvNet network is {kind!r} "
                 f"with {len(weights or [])} arrays; expected conv, bnorm or relu"
@@ -228,6 +236,10 @@ def _flatten(layers: list[dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
         if kind == "conv":
             convolution += 1
             yield from _convolution(f"conv{convolution}", layer)
+        elif kind == "chnLinComb":  # (1, 1, in): a 1x1 convolution to one map
+            yield from _convolution(
+                "comb", {**layer, "weights": [weights[0][..., None], weights[1]]}
+            )
         else:
             yield from _normalisation(f"bn{convolution}", weights)
 
@@ -260,6 +272,10 @@ def _normalisation(name: str, weights: list[Array]) -> Iterator[tuple[str, Tenso
     yield f"{name}.std", _tensor(moments[:, 1])
 
 
+def _caffemodel(path: Path) -> Stored:
+    return Stored({name: _tensor(value) for name, value in caffe.read(path).items()})
+
+
 def _bundle(path: Path) -> Stored:
     try:
         return Stored({name: _tensor(value) for name, value in tensorflow.read(path).items()})
@@ -273,6 +289,7 @@ READERS: dict[str, Callable[[Path], Stored]] = {
     ".mat": _mat,
     ".pth": _torch,
     ".pt": _torch,
+    ".caffemodel": _caffemodel,
     ".index": _bundle,
 }
 """Suffix -> reader."""

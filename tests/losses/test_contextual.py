@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +184,109 @@ def test_a_batch_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(similarity(X, Y), whole)
 
 
+def with_gradient(X: Tensor, Y: Tensor, **options: int | float | None) -> tuple[Tensor, ...]:
+    """The loss and both gradients."""
+    x, y = (one.clone().requires_grad_() for one in (X, Y))
+    loss = contextual(x, y, **options)  # type: ignore[arg-type]
+    return (loss.detach(), *torch.autograd.grad(loss, (x, y)))
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 19, 20, 1000])
+@pytest.mark.parametrize("h", [0.1, 0.5])
+def test_in_chunks_by_loops(chunk: int, h: float) -> None:
+    X, Y = draw(2, 3, 4, 5), draw(2, 3, 4, 5, seed=1)
+    np.testing.assert_allclose(similarity(X, Y, h=h, chunk=chunk), by_loops(X, Y, h), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("chunk", [1, 50, 75, 143])
+def test_chunks_equal_the_whole_table_in_value_and_gradient(dtype: torch.dtype, chunk: int) -> None:
+    X, Y = (draw(2, 16, 12, 12, seed=seed).to(dtype) for seed in (0, 1))
+    whole = with_gradient(X, Y, chunk=144)
+    for found, wanted in zip(with_gradient(X, Y, chunk=chunk), whole, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_chunks_on_features_of_a_photo() -> None:
+    """1024 positions of 48 values, many of them equal in both."""
+    X, Y = photo_features(0), photo_features(8)
+    whole, chunked = (with_gradient(X, Y, chunk=chunk) for chunk in (1024, 200))
+    for found, wanted in zip(chunked, whole, strict=True):
+        torch.testing.assert_close(found, wanted)
+    short, chunked = (with_gradient(X.float(), Y.float(), chunk=chunk) for chunk in (1024, 200))
+    assert float(chunked[0]) == pytest.approx(float(short[0]), rel=1e-5)
+    # 1 - cos of equal features is rounding error, of which the denominator's 1e-5 is 100 times
+    assert float(chunked[0]) == pytest.approx(float(whole[0]), rel=1e-3)
+
+
+def test_float32_is_enough_for_another_photo() -> None:
+    other = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None].double() / 255
+    X, Y = F.pixel_unshuffle(other[..., 100:228, 100:228], 4), photo_features(0)
+    wanted, found = contextual(X, Y), contextual(X.float(), Y.float(), chunk=200)
+    assert float(found) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_gradient_in_chunks() -> None:
+    X, Y = draw(2, 3, 2, 4).requires_grad_(), draw(2, 3, 2, 4, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: contextual(a, b, chunk=3), (X, Y))
+
+
+def test_large_tables_are_made_in_chunks_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, Y = draw(3, 4, 6, 6), draw(3, 4, 6, 6, seed=1)
+    whole = with_gradient(X, Y)
+    seen: list[int] = []
+    made = module._best_rows
+    monkeypatch.setattr(
+        module, "_best_rows", lambda x, *rest: (seen.append(x.shape[2]), made(x, *rest))[1]
+    )
+    monkeypatch.setattr(module, "_AT_ONCE", 10 * 36)
+    for found, wanted in zip(with_gradient(X, Y), whole, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert set(seen) == {10, 6}
+    assert len(seen) == 2 * 3 * 4  # three pictures, four chunks, there and on the way back
+
+
+def test_a_table_at_the_cap_is_whole() -> None:
+    assert module._AT_ONCE // 65**2 == 65**2
+
+
+def test_without_a_cap() -> None:
+    X, Y = draw(1, 2, 66, 65).float(), draw(1, 2, 66, 65, seed=1).float()
+    found = similarity(X, Y, positions=None)
+    torch.testing.assert_close(found, similarity(X, Y, positions=66 * 65))
+    assert not torch.allclose(found, similarity(X, Y), rtol=1e-5)
+
+
+# peak memory above what was there before, of value and gradient at 48 x 48 positions
+GROWTH = """
+import sys, torch
+from enhancelib.losses.contextual import contextual
+X, Y = (torch.randn(1, 16, 48, 48, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
+X.requires_grad_()
+def peak():  # KiB; not getrusage, where a child begins with its parent's
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+contextual(X[..., :8, :8], Y[..., :8, :8], chunk=16).backward()
+before = peak()
+contextual(X, Y, positions=None, chunk=int(sys.argv[1])).backward()
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory of a process, as Linux tells it")
+def test_chunks_need_a_third_of_the_memory() -> None:
+    """benchmarks/contextual.py measures it at 16,384 positions."""
+    # glibc gives every block of this size and more back at once, so that the peak is what is used
+    settings = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    peaks = [
+        int(subprocess.check_output([sys.executable, "-c", GROWTH, str(chunk)], env=settings))
+        for chunk in (2304, 288)
+    ]
+    table = 4 * 2304**2 / 1024  # KiB
+    assert peaks[0] > 3 * table
+    assert peaks[1] < peaks[0] / 3
+    assert peaks[1] < 1.5 * table
+
+
 @pytest.mark.parametrize("excess", [0.0, 1e-5, 1e-3])
 def test_a_cosine_above_one_is_a_perfect_match(excess: float) -> None:
     """As after a product in TF32, whose error is larger than the epsilon of the denominator."""
@@ -251,3 +357,5 @@ def test_wrong_input_is_refused() -> None:
             contextual(X, X, h=h)
     with pytest.raises(ValueError, match="positions is 0; expected 1 or more"):
         contextual(X, X, positions=0)
+    with pytest.raises(ValueError, match="chunk is 0; expected 1 or more"):
+        contextual(X, X, chunk=0)

@@ -1,0 +1,104 @@
+"""The released networks that DILIE's tables compare with, found by what their files are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from enhancelib import images, metrics, weights
+from enhancelib.papers.dilie import baselines, verdict
+from enhancelib.papers.dilie.settings import Parameters
+from enhancelib.papers.parameters import ParameterError
+from enhancelib.results import Run
+
+STEMS: Mapping[str, str] = {
+    "pcakd_vgg": "pcakd",
+    "wave_encoder": "wct2.encoder",
+    "wave_decoder": "wct2.decoder",
+    "aodnet": "aodnet",
+    "aod_net": "aodnet",
+    "mscnn": "mscnn",
+    "pieapp": "pieapp",
+}
+"""How a file's name begins, in small letters -> what it holds."""
+
+
+def files(path: str) -> dict[str, Path]:
+    """The released networks in a file or folder.
+
+    Args:
+        path: A file, or a folder (and the folders in it); "" gives none.
+
+    Returns:
+        What it holds ("pcakd", "aodnet", "mscnn", "wct2.encoder", ...) -> file; the first counts.
+
+    Raises:
+        ParameterError: If the path does not exist or holds none of them.
+
+    Example:
+        >>> files("")
+        {}
+        >>> files("/nowhere")
+        Traceback (most recent call last):
+        enhancelib.papers.parameters.ParameterError: weights: /nowhere does not exist; ...
+    """
+    if not path:
+        return {}
+    base = Path(path).expanduser()
+    if not base.exists():
+        raise ParameterError(f"weights: {path} does not exist; give a file, a folder, or nothing")
+    found: dict[str, Path] = {}
+    for file in [base] if base.is_file() else sorted(f for f in base.rglob("*") if f.is_file()):
+        for stem, name in STEMS.items():
+            if file.name.lower().startswith(stem) and file.suffix != ".mat":
+                found.setdefault(name, file)
+    if not found:
+        known = ", ".join(dict.fromkeys(STEMS.values()))
+        raise ParameterError(f"weights: {path} holds none of {known}")
+    return found
+
+
+def inputs(p: Parameters) -> dict[str, Any]:
+    """The files of official weights with their digests, for the notes of a run.
+
+    Args:
+        p: The parameters.
+
+    Returns:
+        {"weights": {name: {"file": ..., "sha256": ...}}}; nothing without weights.
+    """
+    found = files(p.weights)
+    listed = {name: {"file": f.name, "sha256": weights.sha256(f)} for name, f in found.items()}
+    return {"weights": listed} if listed else {}
+
+
+def parity(run: Run, p: Parameters) -> None:
+    """Compare PCA-KD, under its official weights, with the authors' own result pictures.
+
+    Args:
+        run: Keeps the PSNRs; a claim judges them.
+        p: With weights, and data_root holding pcakd/; else a sentence is printed.
+    """
+    file, folder = files(p.weights).get("pcakd"), Path(p.data_root).expanduser() / "pcakd"
+    if file is None or not p.data_root or not folder.is_dir():
+        print("PCA-KD's parity needs its weights, and the authors' pictures in data_root/pcakd")
+        return
+    for k in (0, 1):
+        content, style = (images.read(folder / f"{one}_{k}.jpeg") for one in ("content", "style"))
+        theirs = images.read(folder / f"official_result_vgg_{k}.jpg")
+        found = run.once(f"pcakd parity {k}", partial(_compared, content, style, file, theirs))
+        run.record(
+            dataset="the authors' pictures", method=verdict.PCAKD, metric="psnr", value=found,
+            image=str(k), table="parity",
+        )  # fmt: skip
+
+
+def _compared(content: Tensor, style: Tensor, file: Path, theirs: Tensor) -> float:
+    made = baselines.pcakd(content, style, file).E
+    height, width = (min(a, b) for a, b in zip(made.shape[1:], theirs.shape[1:], strict=True))
+    one, other = made[None, :, :height, :width], theirs[None, :, :height, :width]
+    return float(metrics.METRICS["psnr"](one, other)[0])

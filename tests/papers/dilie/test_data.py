@@ -1,0 +1,107 @@
+"""Folders of hazy and clean photos: what is found, what is missing, and how that is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import skimage.data
+import torch
+
+from enhancelib import images
+from enhancelib.datasets import DataError
+from enhancelib.papers.dilie import data
+
+PHOTO = images.from_array(skimage.data.astronaut()[:60, :80])
+
+
+def write(*files: Path, border: int = 0) -> None:
+    photo = torch.nn.functional.pad(PHOTO[None], (border,) * 4, mode="replicate")[0]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        images.write(file, photo)
+
+
+def test_the_official_layouts(tmp_path: Path) -> None:
+    flat, apart = tmp_path / "O-HAZE", tmp_path / "ihaze"
+    write(flat / "01_outdoor_hazy.jpg", flat / "01_outdoor_GT.JPG")
+    write(apart / "hazy/02_indoor_hazy.jpg", apart / "GT/02_indoor_GT.jpg")
+    write(apart / "hazy/10_indoor_hazy.png", apart / "GT/10_indoor_GT.png")
+    sots = tmp_path / "sots_indoor"
+    write(sots / "hazy/1400_1.png", sots / "hazy/1400_2.png")
+    write(sots / "gt/1400.png", border=10)
+    out = tmp_path / "SOTS_outdoor"
+    write(out / "hazy/0001_0.8_0.2.jpg", out / "clear/0001.png", flat / "._01_outdoor_hazy.jpg")
+    found = data.pairs(str(tmp_path))
+    assert [(one.dataset, one.name, one.clean.name) for one in found] == [
+        ("O-HAZE", "01_outdoor", "01_outdoor_GT.JPG"),
+        ("I-HAZE", "02_indoor", "02_indoor_GT.jpg"),
+        ("I-HAZE", "10_indoor", "10_indoor_GT.png"),
+        ("SOTS indoor", "1400_1", "1400.png"),
+        ("SOTS indoor", "1400_2", "1400.png"),
+        ("SOTS outdoor", "0001_0.8_0.2", "0001.png"),
+    ]
+    data.check(str(tmp_path))
+    hazy, clean = found[3].read()
+    assert torch.equal(hazy, clean)  # the border is gone
+    digests = data.inputs(str(tmp_path))
+    assert list(digests["inputs"]) == ["O-HAZE", "I-HAZE", "SOTS indoor", "SOTS outdoor"]  # type: ignore[call-overload]
+    assert digests["data_label"] == "real"
+
+
+def test_nothing_given_needs_nothing() -> None:
+    data.check("")
+    assert data.inputs("") == {"inputs": {}, "data_label": ""}
+
+
+def test_a_photo_without_partner_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "ohaze/01_outdoor_hazy.jpg", tmp_path / "ohaze/01_outdoor_GT.jpg")
+    write(tmp_path / "ohaze/02_outdoor_hazy.jpg")
+    with pytest.raises(
+        DataError, match=r"O-HAZE: .*02_outdoor_hazy\.jpg has no clean partner"
+    ) as e:
+        data.pairs(str(tmp_path))
+    assert "NTIRE 2018" in str(e.value)
+    (tmp_path / "ohaze/02_outdoor_hazy.jpg").rename(tmp_path / "ohaze/02_outdoor_GT.jpg")
+    with pytest.raises(DataError, match=r"O-HAZE: .*02_outdoor_GT\.jpg has no hazy partner"):
+        data.check(str(tmp_path))
+
+
+def test_an_empty_set_and_an_unknown_folder_are_told(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match="holds no set that is known"):
+        data.check(str(tmp_path))
+    (tmp_path / "ihaze").mkdir()
+    with pytest.raises(DataError, match=r"I-HAZE: .*ihaze holds no hazy photo"):
+        data.check(str(tmp_path))
+
+
+def test_pictures_of_deep_image_prior_are_enough(tmp_path: Path) -> None:
+    write(tmp_path / "dip/F16_GT.png")
+    data.check(str(tmp_path))
+    assert list(data.inputs(str(tmp_path))["inputs"]) == ["Deep Image Prior"]  # type: ignore[call-overload]
+
+
+def test_sizes_that_differ_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "ohaze/01_outdoor_hazy.png")
+    write(tmp_path / "ohaze/01_outdoor_GT.png", border=3)
+    with pytest.raises(DataError, match="have 80 x 60 and 86 x 66 pixels; expected one size"):
+        data.check(str(tmp_path))
+
+
+def test_a_broken_photo_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "ohaze/01_outdoor_hazy.png", tmp_path / "ohaze/01_outdoor_GT.png")
+    file = tmp_path / "ohaze/01_outdoor_GT.png"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"O-HAZE: .*01_outdoor_GT\.png") as error:
+        data.check(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_the_real_sets_at_hand(assets: Path) -> None:
+    found = data.pairs(str(assets / "data"))
+    sets = [one.dataset for one in found]
+    assert (sets.count("O-HAZE"), sets.count("SOTS indoor")) == (2, 12)
+    hazy, clean = next(one for one in found if one.name == "35_outdoor").read()
+    assert hazy.shape == clean.shape == (3, 947, 1286)
+    assert float((hazy - clean).abs().mean()) > 0.05
