@@ -162,7 +162,7 @@ def optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim
         recipe: Names the optimiser and its constants.
 
     Returns:
-        The optimiser; `fit` sets its learning rate at every step. L-BFGS remembers 100 pairs and
+        The optimiser; `fit` sets its learning rate at every step. L-BFGS remembers 10 pairs and
         searches its step length by the strong Wolfe conditions; RMSprop has smoothing 0.99 and no
         momentum (both as the style transfer codes have it).
     """
@@ -171,7 +171,8 @@ def optimiser(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim
             parameters,
             lr=recipe.learning_rate,
             max_iter=1,
-            history_size=100,
+            max_eval=26,  # of the one iteration: torch 2.13 counts the line search in
+            history_size=10,  # as SciPy, which the TensorFlow codes of style transfer call
             tolerance_grad=0.0,  # the caller decides when it is enough
             tolerance_change=0.0,
             line_search_fn="strong_wolfe",

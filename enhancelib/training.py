@@ -41,7 +41,6 @@ __all__ = [
     "adversarial",
     "descend",
     "fit",
-    "internal",
     "optimiser",
     "supervised",
 ]
@@ -167,34 +166,6 @@ def adversarial(
             values.update(critic_step(parts, batch, generator))
         values.update(generator_step(parts, batches[-1], generator))
         return values
-
-    return step
-
-
-def internal(
-    objective: Callable[[Sample], tuple[Tensor, Mapping[str, Tensor]]],
-    runtime: rt.Runtime,
-    *,
-    jitter: float = 0.0,
-) -> Step:
-    """A step that optimises `parts["network"]` on one picture, from a fixed `input`.
-
-    Args:
-        objective: As in `supervised`; the sample holds the one picture and the network's `input`.
-        runtime: Gives the precision of the forward pass.
-        jitter: Standard deviation of fresh Gaussian noise added to `input` at every step.
-
-    Returns:
-        The step for `fit`.
-    """
-    base = supervised(objective, runtime, inputs=("input",))
-
-    def step(parts: Parts, sample: Sample, generator: torch.Generator) -> Values:
-        z = sample["input"]
-        if jitter:
-            noise = torch.randn(z.shape, generator=generator, dtype=z.dtype)
-            z = z + jitter * noise.to(z.device)
-        return base(parts, {**sample, "input": z}, generator)
 
     return step
 

@@ -275,7 +275,7 @@ denoising.settings_run(s)
 display(run.table("seven_settings", denoising.settings_table(run)))
 
 # %% [markdown]
-# The affine loss at three weights, from one first stage: does a larger weight keep edges? And the balance of content and style.
+# The affine loss at three weights, from one first stage, beside the other losses of Deep Photo Style Transfer: does a larger weight keep edges? And the balance of content and style in $L_{PE}$.
 
 # %%
 styling.affine(s)

@@ -405,7 +405,7 @@ def test_lbfgs_takes_the_steps_that_torch_takes_in_one_call_and_half_the_evaluat
 
     x = torch.zeros_like(target["degraded"], requires_grad=True)
     plain = torch.optim.LBFGS(
-        [x], lr=1.0, max_iter=15, max_eval=999, history_size=100, tolerance_grad=0.0,
+        [x], lr=1.0, max_iter=15, max_eval=999, history_size=10, tolerance_grad=0.0,
         tolerance_change=0.0, line_search_fn="strong_wolfe",
     )  # fmt: skip
 

@@ -198,34 +198,6 @@ def test_losses_of_a_bfloat16_forward_pass_are_float32(sample: Sample) -> None:
     assert not seen[0].equal(seen[1]), "one of the two was computed with 8 bits of mantissa"
 
 
-def test_one_picture_is_optimised_from_a_jittered_input(run: Keeper) -> None:
-    picture = photo("camera")[None, :, 200:232, 200:232]
-    z = 0.1 * torch.rand(picture.shape, generator=torch.Generator().manual_seed(0))
-    seen = []
-
-    class Watched(nn.Sequential):
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append(x.detach() - z)
-            return self[2](self[1](self[0](x)))  # type: ignore[no-any-return]
-
-    torch.manual_seed(0)
-    network = Watched(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1))
-    recipe = replace(RECIPE, steps=40, batch=1, learning_rate=1e-2)
-    history = training.fit(
-        training.internal(MSE, CPU, jitter=0.03),
-        parts(network, recipe),
-        lambda index, generator: {"clean": picture, "input": z},
-        recipe,
-        run,
-    )
-    assert history.values["loss"][-1] < 0.5 * history.values["loss"][0]
-    spread = torch.stack(seen)
-    assert float(spread.std()) == pytest.approx(0.03, rel=0.05)
-    assert not spread[0].equal(spread[1]), "fresh at every step"
-    again = torch.randn(z.shape, generator=runtime.generator(0, "main", 0)) * 0.03
-    torch.testing.assert_close(spread[0], again, rtol=0, atol=1e-7)
-
-
 # Two networks
 
 

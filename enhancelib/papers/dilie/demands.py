@@ -11,7 +11,7 @@ LEAST = 33
 """Smallest side that networks of five scales take."""
 VGG = 3400
 """Bytes per pixel that VGG19, up to the layers of L_PE or L_AE, keeps for the backward pass."""
-_PAIRS = 2400  # bytes per pixel of L-BFGS' 100 pairs of steps and gradients
+_PAIRS = 240  # bytes per pixel of L-BFGS' 10 pairs of steps and gradients
 _FILTER = 900  # bytes per pixel of the guided filter, and of smooth local affine maps
 _TABLE = 16 * 65**4  # bytes of the tables of a contextual loss, which is made in pieces of this
 

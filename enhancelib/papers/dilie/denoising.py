@@ -47,8 +47,8 @@ def impedance(s: Study) -> None:
     Args:
         s: The run; receives the whole curve of the error to the target, per seed.
     """
-    recipe = replace(s.scale.dip, steps=-(-s.scale.dip.steps // 4))
-    recipe = replace(recipe, watch_every=max(1, recipe.steps // 25))
+    steps = max(min(4, s.scale.dip.steps), s.scale.dip.steps // 4)
+    recipe = replace(s.scale.dip, steps=steps, watch_every=max(1, steps // 25))
     name, clean, noisy = s.noisy_picture()
     still = replace(SETTINGS[s.setting()], jitter=0.0, average=0.0)
     for seed in s.seeds:

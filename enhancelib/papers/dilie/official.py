@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional
 
 from enhancelib import images, metrics, weights
 from enhancelib.papers.dilie import baselines, verdict
@@ -98,7 +99,11 @@ def parity(run: Run, p: Parameters) -> None:
 
 
 def _compared(content: Tensor, style: Tensor, file: Path, theirs: Tensor) -> float:
-    made = baselines.pcakd(content, style, file).E
-    height, width = (min(a, b) for a, b in zip(made.shape[1:], theirs.shape[1:], strict=True))
-    one, other = made[None, :, :height, :width], theirs[None, :, :height, :width]
-    return float(metrics.METRICS["psnr"](one, other)[0])
+    made = baselines.pcakd(_eighths(content), _eighths(style), file).E
+    return float(metrics.METRICS["psnr"](made[None], theirs[None])[0])
+
+
+def _eighths(picture: Tensor) -> Tensor:
+    """As the authors' demo: bilinear to sides that are multiples of 8."""
+    size = [side // 8 * 8 for side in picture.shape[1:]]
+    return functional.interpolate(picture[None], size, mode="bilinear", align_corners=False)[0]

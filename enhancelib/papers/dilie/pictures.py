@@ -161,7 +161,7 @@ def official(p: Parameters, name: str, bundled: str) -> tuple[str, Tensor]:
     Returns:
         (name, (3, H, W) in [0, 1]).
     """
-    file = Path(p.data_root) / "dip" / f"{name}.png"
+    file = Path(p.data_root).expanduser() / "dip" / f"{name}.png"
     if p.data_root and file.is_file():
         return name.removesuffix("_GT"), images.read(file)
     return bundled, photos.load(bundled)

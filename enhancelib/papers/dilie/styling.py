@@ -70,21 +70,22 @@ def _record(run: Run, measured: Mapping[str, Tensor | float], **row: Any) -> Non
 
 
 def affine(s: Study) -> None:
-    """Restyle the first clean photo under several weights of the affine loss, over all seeds.
+    """Restyle clean photos under several weights of the affine loss.
 
-    All weights of a seed go on from one first stage, and nothing is smoothed afterwards.
+    All weights of a photo go on from one first stage, and nothing is smoothed afterwards. The rest
+    of the loss is that of Deep Photo Style Transfer, in which nothing is drawn at random.
 
     Args:
         s: The run; receives L_aff of the result and the SSIM of its edges with the content's.
     """
     if not _ready(s):
         return
-    one, style = _contents(s)[0], s.style_picture()
-    C = one.clean[None]
-    for seed in s.seeds[:1] if _brief(s) else s.seeds:
+    style, seed = s.style_picture(), s.p.seed
+    for one in _contents(s)[:3]:
+        C = one.clean[None]
         series = sfe.affine_series(
-            one.clean, style, s.run, gammas=AFFINES, loss=sfe.weighted(s.p),
-            recipe=replace(s.scale.photo, seed=seed), stage=f"affine-seed{seed}",
+            one.clean, style, s.run, gammas=AFFINES,
+            recipe=replace(s.scale.photo, seed=seed), stage=f"affine-{one.name}",
         )  # fmt: skip
         for weight, found in series.items():
             E = found.E.cpu()[None]

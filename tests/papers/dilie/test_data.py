@@ -89,6 +89,23 @@ def test_sizes_that_differ_are_told(tmp_path: Path) -> None:
         data.check(str(tmp_path))
 
 
+def test_only_the_border_of_sots_is_cut_off(tmp_path: Path) -> None:
+    """10 pixels at every side, no more and no less, and the middle is what stays."""
+    write(tmp_path / "sots_indoor/hazy/1400_1.png")
+    clean = tmp_path / "sots_indoor/GT/1400.png"
+    inner = images.read(tmp_path / "sots_indoor/hazy/1400_1.png")
+    framed = torch.zeros(3, 80, 100)
+    framed[:, 10:70, 10:90] = 0.5 * inner
+    clean.parent.mkdir()
+    images.write(clean, framed)
+    (pair,) = data.pairs(str(tmp_path))
+    torch.testing.assert_close(pair.read()[1], 0.5 * inner, atol=1 / 255, rtol=0)
+    for border in (9, 11):
+        write(clean, border=border)
+        with pytest.raises(DataError, match=r"SOTS indoor: 1400_1\.png and 1400\.png have 80 x 60"):
+            pair.read()
+
+
 def test_a_broken_photo_is_named(tmp_path: Path) -> None:
     write(tmp_path / "ohaze/01_outdoor_hazy.png", tmp_path / "ohaze/01_outdoor_GT.png")
     file = tmp_path / "ohaze/01_outdoor_GT.png"
@@ -105,3 +122,9 @@ def test_the_real_sets_at_hand(assets: Path) -> None:
     hazy, clean = next(one for one in found if one.name == "35_outdoor").read()
     assert hazy.shape == clean.shape == (3, 947, 1286)
     assert float((hazy - clean).abs().mean()) > 0.05
+    for pair in (one for one in found if one.dataset == "SOTS indoor"):
+        hazy, clean = pair.read()
+        assert hazy.shape == clean.shape == (3, 460, 620), pair.name
+        # haze adds light and takes contrast; a shift of 10 pixels would leave no correlation
+        both = torch.stack((hazy[:, 200:].flatten(), clean[:, 200:].flatten()))
+        assert float(torch.corrcoef(both)[0, 1]) > 0.6, pair.name

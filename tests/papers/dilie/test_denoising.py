@@ -38,8 +38,8 @@ def test_one_network_on_four_targets_as_whole_curves(two: Study) -> None:
     values = two.run.values(table="impedance")
     assert list(dict.fromkeys(values["method"])) == ["clean", "noisy", "noise", "shuffled"]
     assert set(values["metric"]) == {"mse"}
-    assert set(values["setting"]) == {"step=2", "step=4"}
-    assert len(values) == 4 * 2 * 2
+    assert set(values["setting"]) == {f"step={k}" for k in (1, 2, 3, 4)}
+    assert len(values) == 4 * 4 * 2
     assert set(values["seed"]) == {0, 1}
     ends = select(values, setting="step=4").groupby(["method", "seed"])["value"].mean()
     assert ends.nunique() == 8

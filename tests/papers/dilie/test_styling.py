@@ -51,8 +51,7 @@ def test_affine_is_measured_on_the_picture(s: Study) -> None:
     styling.affine(s)
     (C,) = [one.clean[None] for one in styling._contents(s)]
     series = sfe.affine_series(
-        C[0], s.style_picture(), s.run, loss=sfe.weighted(s.p), recipe=s.scale.photo,
-        stage="affine-seed0",
+        C[0], s.style_picture(), s.run, recipe=s.scale.photo, stage="affine-astronaut",
     )  # fmt: skip
     E = series[0.0].E[None]
     values = s.run.values(table="affine", method="affine=0")

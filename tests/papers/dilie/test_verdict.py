@@ -84,6 +84,7 @@ def test_which_claims_compare_two_arms() -> None:
         "large_lambda_hurts", "dehazing_helps", "beats_stretch", "beats_dark_channel",
     }  # fmt: skip
     assert {claim.by for claim in CLAIMS} == set(claims.JUDGES)
+    assert all(claim.arms for claim in OWN), "one method twice where none is compared with it"
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
 
 
@@ -91,7 +92,8 @@ def test_arms_are_methods_that_a_run_records() -> None:
     known = {name for skips in (True, False) for name in study.outputs(skips).values()}
     known |= {lam(weight) for weight in settings.LAMBDAS} | set(charts.TARGETS)
     known |= {*classical.denoisers(), *UNSEEDED, DILIE}
-    for claim in ARMED:
+    known |= {f"affine={weight:g}" for weight in settings.AFFINES} | set(NETWORKS) | {PCAKD}
+    for claim in OWN:
         assert claim.arms is not None
         assert set(claim.arms) <= known, claim.name
     assert set(classical.denoisers()) <= set(verdict.FILTERS)
@@ -200,9 +202,21 @@ def test_claims_about_other_tables_are_left_open() -> None:
 # The affine loss
 
 
-def affine(metric: str, ends: Mapping[float, float], seeds: Sequence[int] = SEEDS) -> pd.DataFrame:
+def affine(
+    metric: str,
+    ends: Mapping[float, float],
+    seeds: Sequence[int] = SEEDS,
+    image: str = "china",
+) -> pd.DataFrame:
     rows = [
-        row("affine", f"affine={weight:g}", metric, value * (1 + 0.01 * seed), seed=seed)
+        row(
+            "affine",
+            f"affine={weight:g}",
+            metric,
+            value * (1 + 0.01 * seed),
+            seed=seed,
+            image=image,
+        )
         for weight, value in ends.items()
         for seed in seeds
     ]
@@ -228,6 +242,24 @@ def test_a_monotone_claim_turns_with_the_order(
     assert judge(name, affine(metric, ends, seeds=(0,))) is None
     other = {"affine_loss": "edge_ssim", "edge_ssim": "affine_loss"}[metric]
     assert judge(name, affine(other, ends)) is None
+
+
+def test_photos_of_other_levels_are_looked_at_one_by_one() -> None:
+    """One seed, three photos; a mean over them would hide the photo that goes the other way."""
+    levels = {"china": 1.0, "coffee": 100.0, "chelsea": 10.0}
+
+    def photos(**ends: tuple[float, float, float]) -> pd.DataFrame:
+        made = [
+            affine("affine_loss", {0: a * level, 1e2: b * level, 1e4: c * level}, (0,), name)
+            for name, (a, b, c) in ends.items()
+            for level in (levels[name],)
+        ]
+        return pd.concat(made)
+
+    falls, rises = (9.0, 4.0, 0.5), (0.5, 4.0, 9.0)
+    assert judge("affine_loss", photos(china=falls, coffee=(9.0, 4.1, 0.4), chelsea=falls)) is True
+    assert judge("affine_loss", photos(china=rises, coffee=(0.4, 4.1, 9.0), chelsea=rises)) is False
+    assert judge("affine_loss", photos(china=rises, coffee=falls, chelsea=falls)) is None
 
 
 def test_a_seed_that_lacks_a_weight_says_nothing() -> None:
