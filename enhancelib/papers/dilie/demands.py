@@ -74,7 +74,7 @@ def style(size: tuple[int, int]) -> int:
 
     Example:
         >>> round(style((480, 640)) / 1e9, 1)
-        2.1
+        1.4
     """
     return (VGG + _PAIRS) * size[0] * size[1] + _TABLE
 

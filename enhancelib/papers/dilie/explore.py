@@ -37,7 +37,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
 """Terms that are absent weigh nothing."""
 
 
-def given_photo(s: Study) -> tuple[Tensor, Tensor]:
+def given_photo(s: Study) -> tuple[Tensor, Tensor | None]:
     """The photo I and the style S of the section that runs the whole framework.
 
     Args:
@@ -45,7 +45,7 @@ def given_photo(s: Study) -> tuple[Tensor, Tensor]:
 
     Returns:
         (I, S), (3, H, W) each; the longer side of I at most that of the profile, unless the
-        networks could not take the shorter one then.
+        networks could not take the shorter one then. S is None without VGG19: no style then.
     """
     if s.p.photo:
         photo = images.read(Path(s.p.photo))
@@ -56,7 +56,7 @@ def given_photo(s: Study) -> tuple[Tensor, Tensor]:
         I = s.hazy_pictures()[0].hazy  # noqa: E741
     else:
         I = s.noisy_picture()[2]  # noqa: E741
-    return I, s.style_picture()
+    return I, None if s.vgg19 is None else s.style_picture()
 
 
 def given_options(s: Study) -> dict[str, Any]:
@@ -66,13 +66,14 @@ def given_options(s: Study) -> dict[str, Any]:
         s: The run.
 
     Returns:
-        Keyword arguments.
+        Keyword arguments; without VGG19 no contextual content loss.
     """
+    asked = s.p if s.vgg19 is not None else replace(s.p, lam=0.0)
     return {
         "run": s.run,
         "corruption": s.p.corruption,
         "style": s.p.style,
-        "options": framework.options(s.p),
+        "options": framework.options(asked),
     }
 
 
@@ -106,17 +107,18 @@ def losses(s: Study) -> dict[str, Any]:
         s: The run; the style photo is the run's, weights and photo are kept in its folder.
 
     Returns:
-        Its arguments.
+        Its arguments; without VGG19 only the affine loss and total variation.
     """
+    perceptual = s.vgg19 is not None
     style = s.style_picture()
     if (scale := SIDE / max(style.shape[1:])) < 1:
         style = images.clip(images.resize(style, scale=scale))
     return {
-        "objective": objective(s.p, s.device),
+        "objective": objective(s.p, s.device, perceptual=perceptual),
         "pairs": pictures(s.p),
         "degrade": lambda photo: photo,
-        "sample": _Sample(style[None].to(s.device), s.device),
-        "presets": PRESETS,
+        "sample": _Sample(style[None].to(s.device), s.device, perceptual),
+        "presets": PRESETS if perceptual else {},
         "command": partial(command, s.p),
         "folder": s.run.folder,
         "title": f"Four losses, one photo, in the style of {s.style_name()}",
@@ -125,12 +127,13 @@ def losses(s: Study) -> dict[str, Any]:
     }
 
 
-def objective(p: Parameters, device: torch.device) -> Objective:
+def objective(p: Parameters, device: torch.device, *, perceptual: bool = True) -> Objective:
     """L_PE and total variation, for pictures of any size.
 
     Args:
         p: Its alpha, beta and affine are the weights to begin with.
         device: Where VGG19 lives.
+        perceptual: Whether VGG19 is at hand; else its two terms are left out.
 
     Returns:
         The objective. Its sample holds "output", "content" and the style's features.
@@ -146,6 +149,8 @@ def objective(p: Parameters, device: torch.device) -> Objective:
         "affine": Term(p.affine, photorealism.matting, ("output", "content")),
         "tv": Term(0.0, pixel.total_variation, ("output",)),
     }  # fmt: skip
+    if not perceptual:
+        return Objective({name: terms[name] for name in ("affine", "tv")})
     taps = {"output": (*layers, settings.CONTENT), "content": (settings.CONTENT,)}
     return Objective(terms, Taps(restyling.vgg19(device), taps))
 
@@ -165,7 +170,10 @@ def _drawn(X: Tensor, Y: Tensor, layer: int) -> Places:
 class _Sample:
     """(picture, start, content) -> the sample; the style's features are computed once."""
 
-    def __init__(self, style: Tensor, device: torch.device) -> None:
+    def __init__(self, style: Tensor, device: torch.device, perceptual: bool = True) -> None:
+        self.style: dict[str, Tensor] = {}
+        if not perceptual:
+            return
         with torch.no_grad():
             found = restyling.vgg19(device)(style, settings.STYLE)
         self.style = {f"style/{layer}": value for layer, value in found.items()}

@@ -148,16 +148,17 @@ def _layers(
     return made
 
 
-def restyled(s: Study) -> Figure:
+def restyled(s: Study) -> Figure | None:
     """The paper's teaser: from a hazy and a noisy photo, what every style transfer makes of it.
 
     Args:
         s: The run, after `styling.haziness`.
 
     Returns:
-        The figure: one row per photo, the style at the left.
+        The figure: one row per photo, the style at the left; None without VGG19.
     """
-    rows = s.restyled_pictures()
+    if not (rows := s.restyled_pictures()):
+        return None
     titles = list(next(iter(rows.values())))
     first = next(iter(next(iter(rows.values())).values()))
     columns = len(titles) + 1
@@ -174,16 +175,18 @@ def restyled(s: Study) -> Figure:
     return made
 
 
-def noisy(s: Study) -> Figure:
+def noisy(s: Study) -> Figure | None:
     """Restyled noisy photos with zoomed crops (Fig. 5), from I, from C^, and with denoised style.
 
     Args:
         s: The run, after `styling.noisy`.
 
     Returns:
-        The figure: one row per strength of the noise, whole pictures left, crops right.
+        The figure: one row per strength of the noise, whole pictures left, crops right; None
+        without VGG19.
     """
-    rows = s.noisy_pictures()
+    if not (rows := s.noisy_pictures()):
+        return None
     titles = list(next(iter(rows.values())))
     made, axes = plots.figure(len(rows), 2 * len(titles), height=1.05 * len(rows) + 0.5)
     for row, (sigma, pictures) in zip(axes, rows.items(), strict=True):

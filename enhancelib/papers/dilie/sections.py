@@ -76,7 +76,7 @@ def recipes(s: Study) -> pd.DataFrame:
 
 
 def evaluated() -> pd.DataFrame:
-    """Eqs. 8 and CX on a bundled photo: what haze does to pixels, and how little to CX.
+    """Eqs. 8 and CX on a bundled photo: what haze does to pixels and to CX of the colours.
 
     Returns:
         One row per thickness of the haze: error of the pixels, contextual loss of the colours,

@@ -279,37 +279,38 @@ class Study:
         """What every style transfer made of a hazy and of a noisy photo.
 
         Returns:
-            Row -> method -> picture, as `keep` was given them.
+            Row -> method -> picture, as `keep` was given them; none without VGG19.
 
         Raises:
             ValueError: If `styling.haziness` has not run.
 
         Example:
-            >>> Study.restyled_pictures(type("Fresh", (), {"_shown": {}})())
+            >>> Study.restyled_pictures(type("Fresh", (), {"_shown": {}, "vgg19": 1})())
             Traceback (most recent call last):
             ValueError: no photo is restyled yet; run styling.haziness first
         """
-        if "restyled" not in self._shown:
+        if "restyled" not in self._shown and self.vgg19 is not None:
             raise ValueError("no photo is restyled yet; run styling.haziness first")
-        return self._shown["restyled"]
+        return self._shown.get("restyled", {})
 
     def noisy_pictures(self) -> dict[float, dict[str, Tensor]]:
         """Restyled noisy photos.
 
         Returns:
-            Strength of the noise -> what was restyled -> picture, as `keep` was given them.
+            Strength of the noise -> what was restyled -> picture, as `keep` was given them; none
+            without VGG19.
 
         Raises:
             ValueError: If `styling.noisy` has not run.
 
         Example:
-            >>> Study.noisy_pictures(type("Fresh", (), {"_shown": {}})())
+            >>> Study.noisy_pictures(type("Fresh", (), {"_shown": {}, "vgg19": 1})())
             Traceback (most recent call last):
             ValueError: no noisy photo is restyled yet; run styling.noisy first
         """
-        if "noisy" not in self._shown:
+        if "noisy" not in self._shown and self.vgg19 is not None:
             raise ValueError("no noisy photo is restyled yet; run styling.noisy first")
-        return self._shown["noisy"]
+        return self._shown.get("noisy", {})
 
     def restyled(self, kind: str, content: Tensor, name: str, seed: int) -> Restyled:
         """A photo, restyled after the style photo under the run's weights (Eq. 7).

@@ -237,6 +237,9 @@ def test_a_readers_photo_is_reduced_to_what_the_networks_take(
 ) -> None:
     s = small.opened(tmp_path / "run", photo=photo(tmp_path, *size), corruption="noise")
     I, S = explore.given_photo(s)  # noqa: E741
+    if s.vgg19 is None:
+        pytest.skip("VGG19 is not fetched: no style")
+    assert S is not None
     assert I.shape == (3, *wanted)
     assert torch.equal(S, s.style_picture())
     assert 0 <= float(I.min()) < float(I.max()) <= 1
@@ -254,6 +257,18 @@ def test_without_a_photo_a_bundled_one_is_corrupted(tmp_path: Path) -> None:
     assert (given["run"], given["corruption"], given["style"]) == (s.run, "noise", "photo")
     assert given["options"].plan.steps == s.p.steps
     assert given["options"].recipe == s.scale.photo
+
+
+def test_without_vgg19_what_needs_it_is_left_out(tmp_path: Path) -> None:
+    s = small.opened(tmp_path)
+    s.vgg19 = None
+    assert explore.given_photo(s)[1] is None
+    assert explore.given_options(s)["options"].lam == 0
+    given = explore.losses(s)
+    assert set(given["objective"].terms) == {"affine", "tv"}
+    x = torch.rand(1, 3, 40, 40)
+    total, _ = given["objective"](given["sample"](x, x, x))
+    assert float(total) == pytest.approx(float(photorealism.matting(x, x)) * s.p.affine, rel=1e-3)
 
 
 # The film

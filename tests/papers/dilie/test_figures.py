@@ -306,3 +306,9 @@ def test_the_framework_on_bundled_noise_names_its_photo(fresh: Study) -> None:
     fresh._found["hazy"] = [replace(fresh.hazy_pictures()[0], name="china")]  # as at "small"
     figures.framework(fresh, whole("noise"))
     insist_publishable(fresh.run, "framework", {"astronaut", "rocket"})
+
+
+def test_without_vgg19_there_is_nothing_restyled_to_draw(fresh: Study) -> None:
+    assert figures.restyled(fresh) is None
+    assert figures.noisy(fresh) is None
+    assert not {"restyled", "noisy"} & set(fresh.run.figures)
