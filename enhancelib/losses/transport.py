@@ -267,8 +267,14 @@ def _read(maps: Tensor, at: Tensor) -> Tensor:
     low = torch.minimum(whole.long(), last)
     high = torch.minimum(low + 1, last)
     down, across = (at - whole).to(maps.dtype).T
+    flat, width = maps.flatten(1), maps.shape[2]
+
+    def taken(row: Tensor, column: Tensor) -> Tensor:
+        # not by two lists of indices: on a CPU with two threads their gradient adds in any order
+        return flat.index_select(1, row * width + column)
+
     upper, lower = (
-        (1 - across) * maps[:, row, low[:, 1]] + across * maps[:, row, high[:, 1]]
+        (1 - across) * taken(row, low[:, 1]) + across * taken(row, high[:, 1])
         for row in (low[:, 0], high[:, 0])
     )
     values: Tensor = (1 - down) * upper + down * lower
