@@ -75,7 +75,6 @@ def setup(device: str = "auto", *, threads: int = 0, precision: str = "fp32") ->
     chosen = _device(device)
     if threads:
         torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # gradients near 0 would slow a CPU several times
     if chosen.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
