@@ -166,6 +166,30 @@ def _same(value: object, wanted: str | float) -> bool:
     return number is not None and number == float(wanted)
 
 
+def listed(slug: str, table: str) -> pd.DataFrame:
+    """A published table as it stands, for a notebook to print.
+
+    Args:
+        slug: The paper.
+        table: What the file is called after the slug.
+
+    Returns:
+        Row, data set, metric, value and certainty of every line.
+
+    Raises:
+        ValueError: As `rows`.
+
+    Example:
+        >>> listed("prad", "cfa").iloc[0].tolist()[:2]
+        ['plain U-Net', 'DPED iPhone test patches']
+        >>> listed("prad", "cfb")
+        Traceback (most recent call last):
+        ValueError: ...
+    """
+    frame = rows(slug, table=table)
+    return frame[["row", "dataset", "metric", "value", "certainty"]].reset_index(drop=True)
+
+
 def _read(files: list[Path], slug: str) -> Iterator[dict[str, object]]:
     for file in files:
         seen: dict[tuple[str, ...], int] = {}

@@ -59,7 +59,7 @@ p = running.check("dilie", globals())
 # %matplotlib inline
 from IPython.display import Code, display
 
-from enhancelib import claims, internal, results, runtime, widgets
+from enhancelib import claims, internal, published, results, runtime, widgets
 from enhancelib.papers.dilie import (
     PAPER,
     charts,
@@ -120,7 +120,7 @@ figures.samples(s)
 # $$\mathrm{CX}(X, Y) = \frac1N \sum_j \max_i \frac{w_{ij}}{\sum_k w_{ik}}, \quad w_{ij} = \exp\left(\frac1h \Big(1 - \frac{d_{ij}}{\min_k d_{ik} + 10^{-5}}\Big)\right) \tag{CX}$$
 # Eq. CX: enhancelib.losses.contextual.similarity
 #
-# Features are centred and have unit length before they are compared, so CX does not see contrast: a photo and its hazy self are close. It sees structure, and that is also its risk, for it asks the result to stay near the *hazy* input.
+# Features are centred and have unit length before they are compared, so a factor that all of them share drops out. Haze is more than that, for its contrast falls with distance; a table below shows what it does to CX of plain colours. That is also the risk of the loss: it asks the result to stay near the *hazy* input.
 #
 # $$I(x) = J(x) t(x) + A(x) (1 - t(x)) \tag{8}$$
 # Eq. 8: enhancelib.degradations.haze.scattered
@@ -226,7 +226,7 @@ display(run.table("layers", dehazing.layers_table(run)))
 # %%
 dehazing.compare(s, found)
 display(run.table("dehazing", dehazing.table(run), note=dehazing.NOTE))
-display(run.table("published_dehazing", sections.published_table("dehazing")))
+display(run.table("published_dehazing", published.listed("dilie", "dehazing")))
 
 # %% [markdown]
 # **Haze that style transfer carries along** (Fig. 6 of the paper). The style photo has no haze, and yet a restyled hazy photo is hazy. Every method restyles the hazy photo $I$, the dehazed $\hat C$ and the clean $C$; H says how much worse the hazy input came out.
@@ -238,7 +238,7 @@ display(run.table("haziness", styling.haziness_table(run), note=styling.NOTE))
 charts.haziness(run)
 
 # %% tags=["keep_output", "nbval-check-output"]
-print(sections.published_table("haziness").to_string(index=False))
+print(published.listed("dilie", "haziness").to_string(index=False))
 
 # %% [markdown]
 # **Table 2, and noisy enhancement** (section 4.2 of the paper): the error between the content and what each style transfer made of it, from hazy and from noisy input. For noise, content and style both carry it; the style is used as it is, or denoised first.

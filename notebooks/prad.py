@@ -60,7 +60,7 @@ p = running.check("prad", globals())
 # %matplotlib inline
 from IPython.display import Code, display
 
-from enhancelib import adversarial, claims, results, runtime, widgets
+from enhancelib import adversarial, claims, published, results, runtime, widgets
 from enhancelib.papers.prad import (
     PAPER,
     critics,
@@ -262,11 +262,11 @@ sections.parity(run, p)
 figures.conventions(run)
 
 # %% tags=["keep_output", "nbval-check-output"]
-print(sections.published_table("main").to_string(index=False))
+print(published.listed("prad", "main").to_string(index=False))
 
 # %%
 for name in ("ppcn", "dped"):
-    display(name, run.table(f"published_{name}", sections.published_table(name)))
+    display(name, run.table(f"published_{name}", published.listed("prad", name)))
 
 # %% [markdown]
 # ## Figures

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -109,6 +110,52 @@ def checked(kind: type[P], given: Mapping[str, object], *, slug: str) -> P:
             raise ParameterError(f"{slug} has no parameter {name!r}{hint}; it takes {accepted}")
     values: dict[str, Any] = {n: _value(slug, fields[n], value) for n, value in given.items()}
     return kind(**values)
+
+
+def command(slug: str, p: Common, given: Mapping[str, float]) -> str:
+    """The command line that reruns a notebook with some of its parameters changed.
+
+    Args:
+        slug: The paper.
+        p: The other parameters; those at their defaults, and the run folder, are left out.
+        given: Parameter -> value, named in any case.
+
+    Returns:
+        One line for a shell.
+
+    Example:
+        >>> command("dncnn", Common(seed=3), {"sigma": 15.0})
+        'enhancelib run dncnn --profile smoke -p seed=3 -p sigma=15.0'
+    """
+    plain = {field.name: field.default for field in dataclasses.fields(p)}
+    kept = {**dataclasses.asdict(p), **given}
+    words = [
+        shlex.quote(f"{name}={value}")
+        for name, value in kept.items()
+        if name not in ("profile", "out") and (name in given or value != plain[name])
+    ]
+    return " ".join([f"enhancelib run {slug} --profile {p.profile}", *(f"-p {w}" for w in words)])
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Estimated time of a run, called with (profile, tables).
+
+    Args:
+        main: Profile -> hours for tables="main", on two idle CPU cores ("smoke", "small") or one
+            GPU ("large", "paper").
+        times: How many times that tables="all" takes.
+
+    Example:
+        >>> Hours({"small": 0.5}, times=6.0)("small", "all")
+        3.0
+    """
+
+    main: Mapping[str, float]
+    times: float
+
+    def __call__(self, profile: str, tables: str) -> float:  # noqa: D102
+        return self.main[profile] * (self.times if tables == "all" else 1.0)
 
 
 def _value(slug: str, field: dataclasses.Field[Any], value: object) -> object:

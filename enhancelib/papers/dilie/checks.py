@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from enhancelib import images
-from enhancelib.papers.dilie import data, official
+from enhancelib.papers.dilie import data, demands, official
 from enhancelib.papers.dilie.settings import Parameters
 from enhancelib.papers.parameters import ParameterError
-
-LEAST = 33
-"""Smallest side of a photo: the networks halve it five times."""
 
 
 def check(p: Parameters) -> None:
@@ -47,10 +44,10 @@ def _insist_photo(name: str, path: str) -> None:
         photo = images.read(Path(path))
     except images.ImageError as error:
         raise ParameterError(f"{name}: {error}") from error
-    if min(photo.shape[1:]) < LEAST:
+    if min(photo.shape[1:]) < demands.LEAST:
         raise ParameterError(
             f"{name}: {path} has {photo.shape[2]} x {photo.shape[1]} pixels; expected sides of "
-            f"{LEAST} or more"
+            f"{demands.LEAST} or more"
         )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from torch import Tensor
 from enhancelib import filters, images, photos, runtime
 from enhancelib.losses import Objective, Term, photorealism, pixel
 from enhancelib.losses.perceptual import Taps
+from enhancelib.papers import parameters
 from enhancelib.papers.dilie import demands, framework, restyling, segments, settings, sfe
 from enhancelib.papers.dilie.segments import Places, contextual_style
 from enhancelib.papers.dilie.settings import Parameters
@@ -193,15 +193,7 @@ def command(p: Parameters, weights: Mapping[str, float]) -> str:
         One line for a shell; total variation is no term of the notebook's losses and is left out.
     """
     given = {_NAMES[term]: float(w) for term, w in weights.items() if term in _NAMES}
-    plain = asdict(Parameters())
-    kept = {**asdict(p), **given}
-    words = [
-        shlex.quote(f"{name}={value}")
-        for name, value in kept.items()
-        if name not in ("profile", "out") and (name in given or value != plain[name])
-    ]
-    first = f"enhancelib run dilie --profile {p.profile}"
-    return " ".join([first, *(f"-p {word}" for word in words)])
+    return parameters.command("dilie", p, given)
 
 
 class Film:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from enhancelib import images, models, photos, published
+from enhancelib import images, models, photos
 from enhancelib.degradations.haze import scattered
 from enhancelib.losses import contextual, physics
 from enhancelib.models import accounting
@@ -117,16 +117,3 @@ def names(s: Study) -> str:
     hazy = ", ".join(f"{one.name} ({one.dataset})" for one in s.hazy_pictures())
     height, width = s.scale.haze_size
     return f"Noise: {noisy}, sigma {s.p.sigma:g}. Haze, {width} x {height} pixels: {hazy}."
-
-
-def published_table(table: str) -> pd.DataFrame:
-    """A published table as it stands in data/published, one row per line.
-
-    Args:
-        table: Its name.
-
-    Returns:
-        Row, data set, metric, value, certainty.
-    """
-    frame = published.rows("dilie", table=table)
-    return frame[["row", "dataset", "metric", "value", "certainty"]].reset_index(drop=True)

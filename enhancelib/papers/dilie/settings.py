@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from enhancelib.papers.parameters import Common, parameter
+from enhancelib.papers.parameters import Common, Hours, parameter
 from enhancelib.recipes import Recipe
 
 CORRUPTIONS, STYLES = ("haze", "noise"), ("photo", "art")
@@ -158,15 +158,4 @@ def scale(p: Parameters) -> Scale:
     )
 
 
-def hours(profile: str, tables: str) -> float:
-    """Estimated time of a run.
-
-    Args:
-        profile: One of the profiles.
-        tables: "main" or "all".
-
-    Returns:
-        Hours, on two idle CPU cores ("smoke", "small") or one GPU ("large", "paper").
-    """
-    main = {"smoke": 0.01, "small": 0.5, "large": 0.13, "paper": 4.0}[profile]
-    return main * (5.0 if tables == "all" else 1.0)
+hours = Hours({"smoke": 0.01, "small": 0.5, "large": 0.13, "paper": 4.0}, times=5.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from enhancelib.papers.parameters import Common, parameter
+from enhancelib.papers.parameters import Common, Hours, parameter
 from enhancelib.recipes import Recipe
 
 SIGMAS = (15, 25, 50)
@@ -210,15 +210,4 @@ def depth(p: Parameters) -> int:
     return scale.main_D if scale.main_D < 17 or p.variant == "S" else 20
 
 
-def hours(profile: str, tables: str) -> float:
-    """Estimated time of a run.
-
-    Args:
-        profile: One of the profiles.
-        tables: "main" or "all".
-
-    Returns:
-        Hours, on two idle CPU cores ("smoke", "small") or one GPU ("large", "paper").
-    """
-    main = {"smoke": 0.01, "small": 0.4, "large": 0.3, "paper": 30.0}[profile]
-    return main * (2.0 if tables == "all" else 1.0)
+hours = Hours({"smoke": 0.01, "small": 0.4, "large": 0.3, "paper": 30.0}, times=2.0)

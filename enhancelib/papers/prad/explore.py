@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from enhancelib import degradations, images, photos, runtime
 from enhancelib.losses import Objective, Term, pixel
+from enhancelib.papers import parameters
 from enhancelib.papers.prad import data, settings
 from enhancelib.papers.prad.study import Study, Trained
 
@@ -194,15 +193,7 @@ def command(p: settings.Parameters, weights: Mapping[str, float]) -> str:
     given: dict[str, float] = {}
     for term, weight in weights.items():
         given[_NAMES[term]] = max(float(weight), given.get(_NAMES[term], 0.0))
-    plain = asdict(settings.Parameters())
-    kept = {**asdict(p), **given}
-    words = [
-        shlex.quote(f"{name}={value}")
-        for name, value in kept.items()
-        if name not in ("profile", "out") and (name in given or value != plain[name])
-    ]
-    first = f"enhancelib run prad --profile {p.profile}"
-    return " ".join([first, *(f"-p {word}" for word in words)])
+    return parameters.command("prad", p, given)
 
 
 def evaluated() -> pd.DataFrame:

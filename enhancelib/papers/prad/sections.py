@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from enhancelib import models, published
+from enhancelib import models
 from enhancelib.models import accounting
 from enhancelib.models.prad import SIZES
 from enhancelib.papers.prad import classical, data, official, scoring, settings, verdict
@@ -342,19 +342,6 @@ def group_table(run: Run, group: str, columns: Sequence[str] = scoring.QUALITY) 
     """
     methods = [*classical.CHEAP, *(arm.method for arm in GROUPS[group])]
     return scoring.table(run, "ablations", columns=columns, methods=methods)
-
-
-def published_table(table: str) -> pd.DataFrame:
-    """A published table as it stands in data/published, one row per line.
-
-    Args:
-        table: Its name.
-
-    Returns:
-        Row, data set, metric, value, certainty.
-    """
-    frame = published.rows("prad", table=table)
-    return frame[["row", "dataset", "metric", "value", "certainty"]].reset_index(drop=True)
 
 
 def spreads(run: Run) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from torch import Tensor
 from enhancelib import losses
 from enhancelib.losses import Objective, Term, adversarial, contextual, pixel, texture
 from enhancelib.losses.perceptual import Taps
-from enhancelib.papers.parameters import Common, parameter
+from enhancelib.papers.parameters import Common, Hours, parameter
 from enhancelib.recipes import Recipe
 
 PHONES = ("iphone", "blackberry", "sony")
@@ -409,15 +409,4 @@ def main_recipe(p: Parameters) -> Recipe:
     return replace(recipe, steps=p.steps, milestones=milestones, watch_every=every)
 
 
-def hours(profile: str, tables: str) -> float:
-    """Estimated time of a run.
-
-    Args:
-        profile: One of the profiles.
-        tables: "main" or "all".
-
-    Returns:
-        Hours, on two idle CPU cores ("smoke", "small") or one GPU ("large", "paper").
-    """
-    main = {"smoke": 0.01, "small": 0.5, "large": 0.3, "paper": 8.0}[profile]
-    return main * (6.0 if tables == "all" else 1.0)
+hours = Hours({"smoke": 0.01, "small": 0.5, "large": 0.3, "paper": 8.0}, times=6.0)

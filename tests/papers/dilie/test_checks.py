@@ -32,22 +32,18 @@ def test_nothing_given_needs_nothing() -> None:
 def test_a_photo_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
     good = written(tmp_path / "good.png")
     checks.check(Parameters(**{name: good}))
-    flat = written(tmp_path / "flat.png", PHOTO[:, : checks.LEAST - 1])
+    flat = written(tmp_path / "flat.png", PHOTO[:, : demands.LEAST - 1])
     with pytest.raises(
         ParameterError, match=rf"{name}: .*flat\.png has 60 x 32 pixels; .* 33 or more"
     ):
         checks.check(Parameters(**{name: flat}))
-    checks.check(Parameters(**{name: written(tmp_path / "just.png", PHOTO[:, : checks.LEAST])}))
+    checks.check(Parameters(**{name: written(tmp_path / "just.png", PHOTO[:, : demands.LEAST])}))
     broken = tmp_path / "broken.png"
     broken.write_bytes(Path(good).read_bytes()[:100])
     for file, why in ((broken, "broken.png"), (tmp_path / "no.png", "no such file")):
         with pytest.raises(ParameterError, match=rf"^{name}: .*{why}") as error:
             checks.check(Parameters(**{name: str(file)}))
         assert "\n" not in str(error.value)
-
-
-def test_the_smallest_photo_is_what_the_networks_take() -> None:
-    assert checks.LEAST == demands.LEAST
 
 
 @pytest.mark.parametrize("left", ["alpha", "beta", "affine"])

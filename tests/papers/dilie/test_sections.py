@@ -129,7 +129,7 @@ def test_real_pairs_are_told_too(assets: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("table", ["dehazing", "haziness", "dip"])
 def test_published_tables_are_as_stored(table: str) -> None:
-    frame = sections.published_table(table)
+    frame = published.listed("dilie", table)
     assert list(frame.columns) == ["row", "dataset", "metric", "value", "certainty"]
     stored = published.load("dilie")
     stored = stored[stored["table"] == table]

@@ -41,7 +41,10 @@ def test_affine_measures_the_result_of_every_weight(s: Study) -> None:
     assert only(values, method="affine=0", metric="edge_ssim") < 1
     for claim in verdict.CLAIMS:
         if claim.name in ("affine_loss", "affine_edges"):
-            (least,) = claim.statistic(s.run.values())  # type: ignore[misc]
+            one = s.run.values()
+            assert claim.statistic(one) is None, "one photo says nothing"
+            least = claim.statistic(pd.concat([one, one.assign(image="again")]))
+            assert isinstance(least, float)
             assert math.isfinite(least)
     table = styling.affine_table(s.run)
     assert list(table["weight"]) == ["0", "100", "10000"]
@@ -86,7 +89,8 @@ def test_haziness_from_the_pictures_that_it_kept(s: Study) -> None:
             values, method="Reinhard", setting=verdict.FROM_HAZY, metric=name, image="astronaut"
         )
         assert pytest.approx(both[0] - both[1], abs=1e-6) == H
-        error = only(s.run.values(table="table2"), method="Reinhard", metric=name, image="mean")
+        table_2 = s.run.values(table="table2", setting="haze", image="mean")
+        error = only(table_2, method="Reinhard", metric=name)
         assert error == pytest.approx(both[0], abs=1e-6)
 
 
@@ -104,6 +108,9 @@ def test_haziness_compares_dilie_with_and_without_its_first_step(s: Study) -> No
     table_2 = s.run.values(table="table2", method=verdict.DILIE, metric=verdict.ERROR)
     direct = float(E(one.clean[None], shown["DILIE"][None]))
     assert only(table_2, image="astronaut", setting="haze") == pytest.approx(direct, abs=1e-6)
+    given = float(E(one.hazy[None], shown["DILIE"][None]))
+    against = only(table_2, image="astronaut", setting=f"haze, {styling.AGAINST_I}")
+    assert against == pytest.approx(given, abs=1e-6)
 
 
 def test_the_tables_of_haze(s: Study) -> None:
@@ -113,7 +120,9 @@ def test_the_tables_of_haze(s: Study) -> None:
     assert len(table) == 4
     second = styling.table_2(s.run)
     assert set(second["PieAPP (paper)"]) == {"n/a"}
-    assert list(second["method"]) == ["Reinhard", "DILIE"]
+    assert list(second["method"]) == ["Reinhard", "DILIE", "Reinhard", "DILIE"]
+    inputs = ["haze", f"haze, {styling.AGAINST_I}"]
+    assert list(second["input"]) == [inputs[0]] * 2 + [inputs[1]] * 2
     statistics = {claim.name: claim.statistic(s.run.values()) for claim in verdict.CLAIMS}
     assert statistics["dehaze_first"] is None  # one photo is not four
     for name in ("dilie_least_haze", "dilie_least_error_haze"):
@@ -182,7 +191,8 @@ def test_all_style_transfers_of_the_tables_run(
     assert capsys.readouterr().out.startswith("WCT2: not run")
     values = s.run.values(table="table2", image="mean", metric=verdict.ERROR)
     methods = ["Reinhard", "PCA-KD", "Neural style", "DPST", "Contextual", "STROTSS", "DILIE"]
-    assert list(values["method"]) == methods
+    for reference in ("haze", f"haze, {styling.AGAINST_I}"):
+        assert list(select(values, setting=reference)["method"]) == methods
     assert values["value"].map(math.isfinite).all()
 
 

@@ -259,15 +259,13 @@ def test_photos_of_other_levels_are_looked_at_one_by_one() -> None:
     falls, rises = (9.0, 4.0, 0.5), (0.5, 4.0, 9.0)
     assert judge("affine_loss", photos(china=falls, coffee=(9.0, 4.1, 0.4), chelsea=falls)) is True
     assert judge("affine_loss", photos(china=rises, coffee=(0.4, 4.1, 9.0), chelsea=rises)) is False
-    assert judge("affine_loss", photos(china=rises, coffee=falls, chelsea=falls)) is None
+    assert judge("affine_loss", photos(china=rises, coffee=falls, chelsea=falls)) is False
 
 
 def test_a_seed_that_lacks_a_weight_says_nothing() -> None:
     whole = affine("affine_loss", {0.0: 30.0, 1e2: 4.0, 1e4: 0.5})
     lost = (whole["seed"] == 1) & (whole["method"] == "affine=100")
-    statistic = named("affine_loss").statistic(whole[~lost])
-    assert isinstance(statistic, list)
-    assert len(statistic) == 2
+    assert judge("affine_loss", whole[~lost]) is True, "by the two that are whole"
     lost = (whole["seed"] != 0) & (whole["method"] == "affine=100")
     assert judge("affine_loss", whole[~lost]) is None
 

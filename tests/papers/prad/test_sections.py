@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from enhancelib import metrics, results
+from enhancelib import metrics, published, results
 from enhancelib.papers.prad import classical, data, official, scoring, sections, settings, verdict
 from enhancelib.papers.prad.scoring import ALL
 from enhancelib.papers.prad.settings import FULL, GROUPS, Arm
@@ -216,10 +216,10 @@ def test_parity_is_kept_in_the_run(s: Study, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_published_tables_are_as_stored() -> None:
     for name in ("main", "ppcn", "dped"):
-        frame = sections.published_table(name)
+        frame = published.listed("prad", name)
         assert list(frame.columns) == ["row", "dataset", "metric", "value", "certainty"]
         assert len(frame)
-    main = sections.published_table("main")
+    main = published.listed("prad", "main")
     assert 22.95 in set(main["value"])
 
 
