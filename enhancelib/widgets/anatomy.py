@@ -179,7 +179,7 @@ def dissect(
     Returns:
         The anatomy, on the CPU in float32.
     """
-    x = picture.detach().clone().requires_grad_()
+    x = picture.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
     seen: dict[str, float] = {}
     terms = {name: _noting(name, term, seen) for name, term in objective.terms.items()}
     gradients = replace(objective, terms=terms).gradients(sample(x, start, target), x)
