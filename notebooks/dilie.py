@@ -323,6 +323,7 @@ scrubber = widgets.Panel(
     pictures=film.pictures,
     title="A dehazing, layer by layer",
     labels=("hazy", "layer"),
+    limit=None,
 )
 scrubber
 

@@ -66,6 +66,23 @@ def test_the_first_view_is_there_at_once(panel: Panel) -> None:
     assert panel.values() == {"amount": 0.5, "way": "down"}
 
 
+def test_a_panel_of_given_pictures_opens_no_others() -> None:
+    made = Panel(
+        dim, controls={"amount": Slider(0.5, 0, 1, 0.1)}, pictures={"a": photo}, limit=None
+    )
+    shown = _all(made.widget)
+    assert made.photo in shown
+    assert made.controls["amount"] in shown
+    assert made.upload not in shown
+    made.close()
+
+
+def _all(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
+    """A widget and all below it."""
+    below = [deep for child in getattr(widget, "children", ()) for deep in _all(child)]
+    return [widget, *below]
+
+
 def test_controls_change_picture_and_caption(panel: Panel) -> None:
     panel.controls["amount"].value = 0.25
     assert panel.wait().startswith("down by 0.25")

@@ -7,7 +7,7 @@ background, and shows what comes back; while a control is dragged only the newes
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import IPython.display
@@ -44,7 +44,8 @@ class Panel:
         title: Heading of the panel.
         note: A sentence under the heading.
         labels: What the two pictures are called.
-        limit: Longest side of the user's own photo in pixels; a larger one is reduced to it.
+        limit: Longest side of the user's own photo in pixels; a larger one is reduced to it. None
+            where only the given pictures can be shown: nothing is opened then.
 
     Raises:
         ValueError: If there is no picture to start with, or `limit` is not positive.
@@ -76,7 +77,7 @@ class Panel:
         title: str = "",
         note: str = "",
         labels: tuple[str, str] = ("before", "after"),
-        limit: int = 512,
+        limit: int | None = 512,
     ) -> None:
         self._render = render
         self._held: tuple[str, Tensor] | None = None
@@ -84,8 +85,9 @@ class Panel:
         self.failure: Exception | None = None
         self.view = BeforeAfter(labels=labels)
         self.view.still = self.view.model_id
-        self._choose(pictures, limit)
-        self._build(controls, title, note)
+        self._choose(pictures, 1 if limit is None else limit)
+        chooser = [self.photo] if limit is None else [self.photo, self.upload, self._hint]
+        self._build(controls, chooser, title, note)
         self._shown = self._show(self.photo.value, self.values())
         for control in self.controls.values():
             control.observe(self._changed, "value")
@@ -168,10 +170,16 @@ class Panel:
         self.photo, self.upload = self._chooser.dropdown, self._chooser.upload
         self._loaders, self._hint = self._chooser.loaders, self._chooser.hint
 
-    def _build(self, controls: Mapping[str, Control], title: str, note: str) -> None:
+    def _build(
+        self,
+        controls: Mapping[str, Control],
+        chooser: Sequence[ipywidgets.Widget],
+        title: str,
+        note: str,
+    ) -> None:
         self.controls = {name: _control(name, each) for name, each in controls.items()}
         left = ipywidgets.VBox(
-            [self.photo, self.upload, self._hint, *self.controls.values()],
+            [*chooser, *self.controls.values()],
             layout=layout.layout(flex="1 1 260px", max_width="440px"),
         )
         right = ipywidgets.VBox([self.view], layout=layout.layout(flex="2 1 516px"))

@@ -177,9 +177,9 @@ class Page:
         for _ in range(times):
             self.tab.keyboard.press(key)
 
-    def picture(self, side: str = "after") -> bytes:
+    def picture(self, side: str = "after", *, within: str = "body") -> bytes:
         """The PNG that the first divider view shows "before" or "after" its divider."""
-        image = self.tab.locator(f".enh-{side} img.enh-image").first
+        image = self.tab.locator(f"{within} .enh-{side} img.enh-image").first
         url = image.evaluate(
             """async (image) => {
               const file = await (await fetch(image.src)).blob();
@@ -192,9 +192,9 @@ class Page:
         )
         return base64.b64decode(url.partition(",")[2])
 
-    def caption(self) -> str:
+    def caption(self, *, within: str = "body") -> str:
         """The status line under the first divider view."""
-        return self.tab.locator(".enh-caption").first.inner_text()
+        return self.tab.locator(f"{within} .enh-caption").first.inner_text()
 
     def wait_for_change(self, read: Any, before: Any, seconds: float = SECONDS) -> Any:
         """Wait until `read()` gives something else than before; returns it."""
