@@ -2,7 +2,8 @@
 
 O-HAZE and I-HAZE: NN_outdoor_hazy.jpg beside NN_outdoor_GT.jpg (indoor likewise), in one folder or
 in hazy/ and GT/. SOTS of RESIDE: hazy/SCENE_K.png with GT/SCENE_K.png or GT/SCENE.png. All are
-handed out for research; nothing of them enters figures/.
+handed out for research; nothing of them enters figures/. Two folders more are looked into: dip/,
+the pictures of Deep Image Prior's notebooks, and pcakd/, the pictures of PCA-KD's demo.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FOLDERS: Mapping[str, str] = {
 """Folder under data_root, in small letters -> set."""
 LAYOUT = (
     "Expected: ohaze/ or ihaze/ with NN_outdoor_hazy.jpg and NN_outdoor_GT.jpg (also in hazy/ and "
-    "GT/), sots_indoor/ with hazy/ and GT/"
+    "GT/), sots_indoor/ or sots_outdoor/ with hazy/ and GT/, dip/ with *.png, or pcakd/"
 )
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _BORDER = 10  # pixels that SOTS' clean photos have more, at every side
@@ -150,25 +151,67 @@ def _scene(file: Path) -> str:
     return stem
 
 
+def restyled(data_root: str) -> list[tuple[Path, Path, Path]]:
+    """The pictures of PCA-KD's demo under data_root.
+
+    Args:
+        data_root: The user's folder; "" gives none.
+
+    Returns:
+        (content, style, the authors' result) of both; nothing where there is no pcakd/.
+
+    Raises:
+        DataError: If pcakd/ lacks one of the six.
+
+    Example:
+        >>> restyled("/nowhere")
+        []
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "pcakd").mkdir()
+        ...     restyled(folder)
+        Traceback (most recent call last):
+        enhancelib.datasets.DataError: PCA-KD: ...content_0.jpeg is missing; expected ...
+    """
+    folder = Path(data_root).expanduser() / "pcakd"
+    if not data_root or not folder.is_dir():
+        return []
+    names = ("content_{}.jpeg", "style_{}.jpeg", "official_result_vgg_{}.jpg")
+    found = [tuple(folder / name.format(k) for name in names) for k in (0, 1)]
+    for file in (file for three in found for file in three if not file.is_file()):
+        raise DataError(
+            f"PCA-KD: {file} is missing; expected content_K.jpeg, style_K.jpeg and "
+            "official_result_vgg_K.jpg for K = 0 and 1. Official source: the demo of its repository"
+        )
+    return [(content, style, theirs) for content, style, theirs in found]
+
+
 def check(data_root: str) -> None:
-    """See that every pair is there and can be decoded, before any work starts.
+    """See that every picture is there and can be decoded, before any work starts.
 
     Args:
         data_root: The user's folder; "" needs nothing.
 
     Raises:
-        DataError: As `pairs` and `HazyPair.read`, or if nothing under data_root is known.
+        DataError: As `pairs`, `HazyPair.read` and `restyled`, if a picture of dip/ or pcakd/ cannot
+            be decoded, or if nothing under data_root is known.
 
     Example:
         >>> check("/nowhere")
         Traceback (most recent call last):
         enhancelib.datasets.DataError: data_root '/nowhere' is no folder. Expected: ...
     """
-    found = pairs(data_root)
-    if data_root and not found and not _pictures_of_dip(data_root):
-        raise DataError(f"data_root {data_root!r} holds no set that is known. {LAYOUT}, dip/")
+    found, singles = pairs(data_root), _singles(data_root)
+    if data_root and not found and not any(singles.values()):
+        raise DataError(f"data_root {data_root!r} holds no set that is known. {LAYOUT}")
     for pair in found:
         pair.read()
+    for name, files in singles.items():
+        for file in files:
+            try:
+                images.read(file)
+            except images.ImageError as error:
+                raise DataError(f"{name}: {error}") from error
 
 
 def inputs(data_root: str) -> dict[str, object]:
@@ -183,11 +226,15 @@ def inputs(data_root: str) -> dict[str, object]:
     found: dict[str, list[Path]] = {}
     for pair in pairs(data_root):
         found.setdefault(pair.dataset, []).extend((pair.hazy, pair.clean))
-    if extra := _pictures_of_dip(data_root):
-        found["Deep Image Prior"] = extra
+    found |= {name: files for name, files in _singles(data_root).items() if files}
     digests = {name: runtime.digest(*files) for name, files in found.items()}
     return {"inputs": digests, "data_label": "real" if data_root else ""}
 
 
-def _pictures_of_dip(data_root: str) -> list[Path]:
-    return sorted((Path(data_root).expanduser() / "dip").glob("*.png")) if data_root else []
+def _singles(data_root: str) -> dict[str, list[Path]]:
+    """Pictures that are no pairs: whose they are -> files."""
+    dip = Path(data_root).expanduser() / "dip"
+    return {
+        "Deep Image Prior": sorted(dip.glob("*.png")) if data_root else [],
+        "PCA-KD": [file for three in restyled(data_root) for file in three],
+    }

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enhancelib import images, metrics, weights
-from enhancelib.papers.dilie import baselines, verdict
+from enhancelib.papers.dilie import baselines, data, verdict
 from enhancelib.papers.dilie.settings import Parameters
 from enhancelib.papers.parameters import ParameterError
 from enhancelib.results import Run
@@ -84,13 +84,12 @@ def parity(run: Run, p: Parameters) -> None:
         run: Keeps the PSNRs; a claim judges them.
         p: With weights, and data_root holding pcakd/; else a sentence is printed.
     """
-    file, folder = files(p.weights).get("pcakd"), Path(p.data_root).expanduser() / "pcakd"
-    if file is None or not p.data_root or not folder.is_dir():
+    file, listed = files(p.weights).get("pcakd"), data.restyled(p.data_root)
+    if file is None or not listed:
         print("PCA-KD's parity needs its weights, and the authors' pictures in data_root/pcakd")
         return
-    for k in (0, 1):
-        content, style = (images.read(folder / f"{one}_{k}.jpeg") for one in ("content", "style"))
-        theirs = images.read(folder / f"official_result_vgg_{k}.jpg")
+    for k, pictures in enumerate(listed):
+        content, style, theirs = map(images.read, pictures)
         found = run.once(f"pcakd parity {k}", partial(_compared, content, style, file, theirs))
         run.record(
             dataset="the authors' pictures", method=verdict.PCAKD, metric="psnr", value=found,

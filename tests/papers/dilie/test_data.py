@@ -82,6 +82,29 @@ def test_pictures_of_deep_image_prior_are_enough(tmp_path: Path) -> None:
     assert list(data.inputs(str(tmp_path))["inputs"]) == ["Deep Image Prior"]  # type: ignore[call-overload]
 
 
+DEMO = ("content_{}.jpeg", "style_{}.jpeg", "official_result_vgg_{}.jpg")
+
+
+def test_pictures_of_pcakd_are_enough_and_all_six_are_wanted(tmp_path: Path) -> None:
+    files = [tmp_path / "pcakd" / name.format(k) for k in (0, 1) for name in DEMO]
+    write(*files)
+    data.check(str(tmp_path))
+    assert data.restyled(str(tmp_path)) == [tuple(files[:3]), tuple(files[3:])]
+    assert set(data.inputs(str(tmp_path))["inputs"]) == {"PCA-KD"}  # type: ignore[call-overload]
+    files[4].unlink()
+    with pytest.raises(DataError, match=r"PCA-KD: .*style_1.jpeg is missing; expected content_K"):
+        data.check(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["dip/kate.png", "pcakd/style_0.jpeg"])
+def test_a_broken_single_picture_is_named(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "dip" / "vase.png")
+    write(*(tmp_path / "pcakd" / one.format(k) for k in (0, 1) for one in DEMO))
+    (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(DataError, match=name.partition("/")[2]):
+        data.check(str(tmp_path))
+
+
 def test_sizes_that_differ_are_told(tmp_path: Path) -> None:
     write(tmp_path / "ohaze/01_outdoor_hazy.png")
     write(tmp_path / "ohaze/01_outdoor_GT.png", border=3)
