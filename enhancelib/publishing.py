@@ -233,24 +233,38 @@ def section() -> str:
     """The README's section on published results, generated.
 
     Returns:
-        Markdown: the status table, then every judged claim with its evidence.
+        Markdown: the status table, then for every published run a part to unfold, with its claims
+        and their evidence.
     """
     frame = status()
     if frame.empty:
         return "No results published yet."
     parts = [tables.forms(frame)["md"]]
     for path in _published():
-        title = path.parent.relative_to(runtime.root()).as_posix()
-        parts += [f"### {title}\n", *_judged(read_results(path)), ""]
+        title, found = path.parent.relative_to(runtime.root()).as_posix(), read_results(path)
+        parts += [f"<details><summary>{title}: {_counted(found)}</summary>\n", *_judged(found)]
+        parts += ["\n</details>\n"]
     return "\n".join(parts).strip()
 
 
+MARKS = {True: "held", False: "**not held**", None: "not judged"}
+
+
+def _counted(found: dict[str, Any]) -> str:
+    holds = [claim["holds"] for claim in found["claims"]]
+    counts = [f"{sum(h is one for h in holds)} {name.strip('*')}" for one, name in MARKS.items()]
+    if agreed := [row["agrees"] for row in found["parity"]]:
+        counts.append(f"parity {sum(agreed)} of {len(agreed)}")
+    return ", ".join(counts)
+
+
 def _judged(found: dict[str, Any]) -> list[str]:
-    marks = {True: "held", False: "**not held**", None: "not judged"}
     lines = [
-        f"- {marks[claim['holds']]} ({claim['by']}): {claim['statement']} {claim['evidence']}."
+        f"- {MARKS[claim['holds']]} ({claim['by']}): {claim['statement']} {claim['evidence']}."
         for claim in found["claims"]
     ]
+    if found["profile"] == "smoke":  # its evidence is that of a few steps, and would mislead
+        lines = ["- Profile smoke judges no claim."]
     lines += [
         f"- parity ({row['by']}): {row['name']}: {row['ours']:.3f}, published "
         f"{row['published']:.3f}, tolerance {row['within']:g}"

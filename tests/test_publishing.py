@@ -387,13 +387,23 @@ def test_the_section_names_every_claim_with_its_evidence(make: Make) -> None:
     publish(make())
     lines = publishing.section().splitlines()
     assert lines[0] == "| " + " | ".join(publishing.COLUMNS) + " |"
-    assert "### figures/dncnn/small" in lines
+    counts = "2 held, 1 not held, 1 not judged, parity 1 of 2"
+    assert f"<details><summary>figures/dncnn/small: {counts}</summary>" in lines
+    assert "</details>" in lines
     held = "- held (own training): A holds. mean +1.100, 95 % interval"
     assert any(line.startswith(held) for line in lines)
     assert any(line.startswith("- **not held** (own training): B does not. mean") for line in lines)
     assert any(line.startswith("- not judged (own training): C is open. not m") for line in lines)
     parity = "- parity (official weights): Set12, dB: 30.430, published 30.440, tolerance 0.02"
     assert parity in lines
+
+
+def test_the_section_does_not_repeat_what_smoke_measured(make: Make) -> None:
+    publish(make(Parameters()))
+    section = publishing.section()
+    assert "- Profile smoke judges no claim." in section
+    assert "A holds" not in section
+    assert "- parity (official weights): Set12, dB" in section
 
 
 def test_the_section_is_written_between_its_markers(project: Path, make: Make) -> None:
