@@ -175,13 +175,27 @@ class Run:
         Returns:
             What the function gave, now or in an earlier run that was cut short.
         """
-        path = self.folder / "once" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+        path = self._once(key)
         if path.exists():
             return json.loads(path.read_text())["value"]
         text = json.dumps({"key": key, "value": function()})
         if self._writes:
             write_text(path, text)
         return json.loads(text)["value"]
+
+    def knows(self, key: str) -> bool:
+        """Whether `once` has the result of a step already.
+
+        Args:
+            key: Names the step within the run.
+
+        Returns:
+            True where the step was ended, now or in an earlier run of the folder.
+        """
+        return self._once(key).exists()
+
+    def _once(self, key: str) -> Path:
+        return self.folder / "once" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
     def table(self, name: str, frame: pd.DataFrame, *, note: str = "") -> pd.DataFrame:
         """Keep a table as csv, Markdown and LaTeX.

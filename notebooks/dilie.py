@@ -209,14 +209,12 @@ charts.denoising(run)
 
 # %%
 found = dehazing.measure(s)
-display(run.table("lambda", dehazing.lambda_table(run), note=dehazing.NOTE))
-charts.dehazing(run)
 
 # %% [markdown]
 # On synthetic haze the truth is known, so the layers themselves can be judged: error and correlation of $t$, error of $A$.
 
 # %%
-display(run.table("layers", dehazing.layers_table(run)))
+display(run.table("layers", dehazing.layers_table(run), note=dehazing.NOTE))
 
 # %% [markdown]
 # ### At full width and full size
@@ -275,6 +273,14 @@ figures.noisy(s)
 # %% [markdown]
 # ## Ablations
 #
+# The contextual content loss, by its weight $\lambda$: whole curves, over all seeds.
+
+# %%
+dehazing.sweep(s)
+display(run.table("lambda", dehazing.lambda_table(run), note=dehazing.NOTE))
+charts.dehazing(run)
+
+# %% [markdown]
 # Input distribution, up-sampling and stopping rules; and what else the prior restores: enlarged, unmasked, from a few pixels.
 
 # %%

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,40 +52,45 @@ def lambdas(s: Study) -> tuple[float, ...]:
 
 
 def measure(s: Study) -> dict[tuple[str, float, int], Dehazed]:
-    """Dehaze every photo with every lambda, over all seeds.
+    """Dehaze every photo without the contextual content loss and with it, over all seeds.
 
     Args:
         s: The run; receives scores, whole curves, and errors of the layers where the truth is
-            known. Where its hours are over, lambdas beside its own are printed as not run.
+            known.
 
     Returns:
-        (picture, lambda, seed) -> decomposition, without the contextual content loss and with the
-        run's own weight of it; the other weights are scored and let go.
+        (picture, lambda, seed) -> decomposition, for lambda 0 and the run's own.
+    """
+    own = [lam for lam in lambdas(s) if lam in (0.0, s.p.lam)]
+    return {
+        (hazy.name, lam, seed): _measured(s, hazy, lam, seed) for lam, seed, hazy in _arms(s, own)
+    }
+
+
+def sweep(s: Study) -> None:
+    """Dehaze every photo with the other weights of the contextual content loss, over all seeds.
+
+    Args:
+        s: The run; receives what `measure` records. Where its hours are over, an arm is printed
+            as not run.
     """
     if s.p.tables != "all":
         print("other lambdas: not run at this profile; tables='all' compares six")
-    found = {}
-    for lam, seed, hazy in _arms(s):
-        if lam not in (0.0, s.p.lam) and s.time_is_up():
-            print(f"hours are over: {verdict.lam(lam)}, seed {seed}, {hazy.name}, not run")
-            continue
-        made = s.dehazed(hazy, lam, seed)
-        _record(s, hazy, lam, seed, made)
-        if lam in (0.0, s.p.lam):
-            found[hazy.name, lam, seed] = made
-    return found
+    others = [lam for lam in lambdas(s) if lam not in (0.0, s.p.lam)]
+    for lam, seed, hazy in _arms(s, others):
+        what = f"{verdict.lam(lam)}, seed {seed}, {hazy.name}"
+        s.arm(what, partial(_measured, s, hazy, lam, seed))
 
 
-def _arms(s: Study) -> Iterator[tuple[float, int, Hazy]]:
+def _arms(s: Study, lams: Sequence[float]) -> Iterator[tuple[float, int, Hazy]]:
     """Arms of one seed stand together: they see the same noise."""
-    own = (0.0, s.p.lam)
-    for lams in (own, [lam for lam in lambdas(s) if lam not in own]):
-        for seed in s.seeds:
-            for hazy in s.hazy_pictures():
-                yield from ((lam, seed, hazy) for lam in lambdas(s) if lam in lams)
+    for seed in s.seeds:
+        for hazy in s.hazy_pictures():
+            yield from ((lam, seed, hazy) for lam in lams)
 
 
-def _record(s: Study, hazy: Hazy, lam: float, seed: int, made: Dehazed) -> None:
+def _measured(s: Study, hazy: Hazy, lam: float, seed: int) -> Dehazed:
+    made = s.dehazed(hazy, lam, seed)
     row: Any = {
         "dataset": hazy.dataset, "method": verdict.lam(lam), "image": hazy.name, "seed": seed,
     }  # fmt: skip
@@ -104,6 +109,7 @@ def _record(s: Study, hazy: Hazy, lam: float, seed: int, made: Dehazed) -> None:
     if hazy.t is not None and hazy.A is not None:
         for metric, value in errors(made.layers, hazy.t, hazy.A).items():
             s.run.record(**row, metric=metric, value=value, table="layers")
+    return made
 
 
 def errors(layers: Mapping[str, Tensor], t: Tensor, A: Tensor) -> dict[str, float]:

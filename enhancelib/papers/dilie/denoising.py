@@ -170,12 +170,17 @@ def variants(s: Study) -> None:
     name, clean, _ = s.noisy_picture()
     for seed in s.seeds:
         for method, options in arms(s.scale.dip.steps).items():
-            found = s.denoised(s.setting(), seed, **options)
             row: Any = {"dataset": name, "method": method, "seed": seed, "table": "dip_variants"}
-            _judge(s, found.picture, clean, **row)
-            last = score("psnr", found.layers["output"], clean)
-            s.run.record(**row, metric="psnr_last", value=last)
-            s.run.record(**row, metric="steps", value=found.found.steps)
+            work = partial(_variant, s, clean, options, row)
+            s.arm(f"{method}, seed {seed}", work, main=s.p.profile != "small")
+
+
+def _variant(s: Study, clean: Tensor, options: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    found = s.denoised(s.setting(), row["seed"], **options)
+    _judge(s, found.picture, clean, **row)
+    last = score("psnr", found.layers["output"], clean)
+    s.run.record(**row, metric="psnr_last", value=last)
+    s.run.record(**row, metric="steps", value=found.found.steps)
 
 
 def _waits(s: Study) -> bool:
@@ -313,14 +318,11 @@ def settings_run(s: Study) -> None:
     for name in NOTEBOOKS:
         if name in left:
             continue
-        if s.time_is_up():
-            print(f"hours are over: {name}, not run")
-            continue
-        _restored(s, name, task(s, name))
+        s.arm(name, partial(_restored, s, name), main=name in main)
 
 
-def _restored(s: Study, name: str, given: Task) -> None:
-    setting, p = SETTINGS[name], s.p
+def _restored(s: Study, name: str) -> None:
+    given, setting, p = task(s, name), SETTINGS[name], s.p
     full = p.profile == "paper" and not p.steps
     steps = setting.steps if full else min(setting.steps, s.scale.dip.steps)
     recipe = replace(s.scale.dip, steps=steps, learning_rate=setting.learning_rate)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,15 +51,16 @@ def measure(s: Study) -> None:
     for method, task in zip(names, tasks, strict=True):
         if s.vgg19 is None and task is not _reconstructed:
             continue
-        if s.time_is_up():
-            print(f"hours are over: {method}, not run")
-            continue
-        image, found = task(s)
-        for metric, value in found.items():
-            s.run.record(
-                dataset="full size", method=method, metric=metric, value=value, image=image,
-                seed=s.p.seed, table="full_size",
-            )  # fmt: skip
+        s.arm(method, partial(_record, s, method, task))
+
+
+def _record(s: Study, method: str, task: Callable[[Study], Row]) -> None:
+    image, found = task(s)
+    for metric, value in found.items():
+        s.run.record(
+            dataset="full size", method=method, metric=metric, value=value, image=image,
+            seed=s.p.seed, table="full_size",
+        )  # fmt: skip
 
 
 def _reconstructed(s: Study) -> Row:

@@ -54,6 +54,24 @@ class Study:
         """
         return bool(self.p.hours) and time.monotonic() - self._began > 3600 * self.p.hours
 
+    def arm(self, what: str, work: Callable[[], object], *, main: bool = False) -> None:
+        """Do a piece of work, unless the hours are over; then say so.
+
+        What tables="main" holds is always done, and so is what an earlier start of the run ended,
+        for its optimisations only have to be loaded.
+
+        Args:
+            what: Names the piece, once in the run.
+            work: Optimises and records.
+            main: Whether it belongs to tables="main".
+        """
+        key = f"arm: {what}"
+        if self.time_is_up() and not main and not self.run.knows(key):
+            print(f"hours are over: {what}, not run")
+            return
+        work()
+        self.run.once(key, lambda: True)
+
     @cached_property
     def vgg19(self) -> Network | None:
         """The features phi of the contextual content loss.

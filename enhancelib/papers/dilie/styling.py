@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from enhancelib.papers.dilie.haziness import Error, errors, relative_haze
 from enhancelib.papers.dilie.pictures import Hazy
 from enhancelib.papers.dilie.settings import AFFINES, BETAS, SIGMAS
 from enhancelib.papers.dilie.study import Study
-from enhancelib.papers.dilie.transfers import DILIE, ONE_PASS, transfer
+from enhancelib.papers.dilie.transfers import DILIE, ONE_PASS, OPTIMISED, transfer
 from enhancelib.papers.dilie.verdict import FROM_CFE, FROM_HAZY
 from enhancelib.results import Run, select
 from enhancelib.tables import spread
@@ -160,10 +161,8 @@ def haziness(s: Study) -> None:
     for one in contents:
         s.keep("restyled", one.name, "input $I$", one.hazy)
         for method in methods:
-            if s.time_is_up():
-                print(f"hours are over: {method} on {one.name}, not run")
-                continue
-            _hazy(s, method, one, E)
+            work = partial(_hazy, s, method, one, E)
+            s.arm(f"{method} on {one.name}", work, main=method not in OPTIMISED)
     _means(s.run, "haziness")
     for reference in ("haze", f"haze, {AGAINST_I}"):
         _means(s.run, "table2", setting=reference)
@@ -245,10 +244,9 @@ def noisy(s: Study) -> None:
             s.keep("restyled", f"{one.name}, noisy", "input $I$", I)
         arms = _arms(s, I, S)
         for method in methods if sigma == s.p.sigma else quick:
-            if s.time_is_up():
-                print(f"hours are over: {method} at sigma {sigma:g}, not run")
-            else:
-                _noisy(s, method, sigma, one, arms, E, shown=method == quick[-1])
+            work = partial(_noisy, s, method, sigma, one, arms, E, shown=method == quick[-1])
+            main = method in ONE_PASS or (sigma == s.p.sigma and method not in OPTIMISED)
+            s.arm(f"{method} at sigma {sigma:g}", work, main=main)
     _means(s.run, "noisy")
     for reference in ("noise", f"noise, {AGAINST_I}"):
         _means(s.run, "table2", setting=reference)

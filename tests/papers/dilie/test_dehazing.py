@@ -201,9 +201,6 @@ def test_all_tables_compare_six_lambdas(s: Study, tmp_path: Path) -> None:
     assert dehazing.lambdas(every) == settings.LAMBDAS
     own = small.lent(s, tmp_path / "own", lam=0.5, tables="all")
     assert dehazing.lambdas(own) == (*settings.LAMBDAS, 0.5)
-    order = [lam for lam, _, _ in dehazing._arms(own)]
-    assert order[:2] == [0.0, 0.5]
-    assert sorted(order) == list(dehazing.lambdas(own))
     assert dehazing.lambdas(small.lent(s, tmp_path / "none", lam=0.0)) == (0.0,)
 
 
@@ -213,9 +210,28 @@ def test_no_further_lambda_starts_after_the_hours(
     late = small.lent(s, tmp_path / "late", tables="all", hours=1.0)
     late._began -= 3601
     found = dehazing.measure(late)
+    dehazing.sweep(late)
     assert {lam for _, lam, _ in found} == {0.0, 0.001}
     assert "hours are over: lambda=0.1, seed 0, astronaut, not run" in capsys.readouterr().out
     assert set(late.run.values(table="lambda")["method"]) == {"lambda=0", "lambda=0.001"}
+
+
+def test_the_sweep_adds_the_other_lambdas(
+    s: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dehazing.sweep(s)
+    assert "tables='all' compares six" in capsys.readouterr().out
+    assert s.run.values(table="lambda").empty
+    every = small.lent(s, tmp_path / "every", tables="all")
+    found = dehazing.measure(every)
+    dehazing.sweep(every)
+    assert {lam for _, lam, _ in found} == {0.0, 0.001}
+    values = every.run.values(table="lambda", metric="psnr")
+    assert sorted(values["method"]) == sorted(map(verdict.lam, settings.LAMBDAS))
+    every.p = replace(every.p, hours=1.0)
+    every._began -= 3601
+    dehazing.sweep(every)
+    assert "not run" not in capsys.readouterr().out, "what was ended is loaded"
 
 
 # The dark channel prior

@@ -257,7 +257,12 @@ def test_all_settings_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     s.p = replace(s.p, hours=1.0)
     s._began -= 3601
     denoising.settings_run(s)
-    assert "hours are over: jpeg, not run" in capsys.readouterr().out
+    assert "not run" not in capsys.readouterr().out, "what was ended is loaded"
+    (s.run.folder / "once").rename(tmp_path / "once elsewhere")
+    denoising.settings_run(s)
+    told = capsys.readouterr().out
+    assert "hours are over: denoise, not run" in told
+    assert "jpeg" not in told, "tables='main' has it"
 
 
 def test_official_pictures_where_they_are_at_hand(assets: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -317,3 +318,24 @@ def test_hours_are_counted_from_the_start(s: Study) -> None:
     assert s.time_is_up()
     s.p = replace(s.p, hours=0.0)
     assert not s.time_is_up()
+
+
+def test_an_arm_that_was_ended_or_is_of_main_runs_after_the_hours(
+    s: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[str] = []
+    s._began = time.monotonic()
+    s.p = replace(s.p, hours=1.0)
+    s.arm("one", lambda: done.append("one"))
+    s._began -= 3601
+    for what in ("one", "two"):
+        s.arm(what, partial(done.append, what))
+    s.arm("three", lambda: done.append("three"), main=True)
+    assert done == ["one", "one", "three"]
+    assert capsys.readouterr().out == "hours are over: two, not run\n"
+
+
+def test_an_arm_that_failed_was_not_ended(s: Study) -> None:
+    with pytest.raises(ZeroDivisionError):
+        s.arm("one", lambda: 1 // 0)
+    assert not s.run.knows("arm: one")

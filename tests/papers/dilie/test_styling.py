@@ -200,11 +200,14 @@ def test_hours_that_are_over_are_told(
     s: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(s, "time_is_up", lambda: True)
+    monkeypatch.setattr(styling.transfers, "listed", lambda _: ["Reinhard", "DPST"])
     styling.haziness(s)
-    assert "hours are over: Reinhard on astronaut, not run" in capsys.readouterr().out
-    assert s.run.values(table="haziness").empty
-    assert styling.haziness_table(s.run).empty
-    assert styling.table_2(s.run).empty
+    styling.noisy(s)
+    told = capsys.readouterr().out
+    assert "hours are over: DPST on astronaut, not run" in told
+    assert "hours are over: DPST at sigma 25, not run" in told
+    for table in ("haziness", "noisy"):
+        assert set(s.run.values(table=table)["method"]) == {"Reinhard"}, "main tables stay whole"
 
 
 def test_without_features_nothing_runs(
