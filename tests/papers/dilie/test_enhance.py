@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import _thread
 import re
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,14 @@ def test_durations(seconds: float, words: str) -> None:
 # Resume
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as at a terminal: a shell starts what it puts into the background without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def cut_short(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Let somebody press Ctrl-C once there is a checkpoint."""
     real = framework.dilie
@@ -125,6 +135,7 @@ def cut_short(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(framework, "dilie", interrupted)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_the_same_call_goes_on(
     cache: Path,
     tmp_path: Path,
