@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -257,6 +258,22 @@ def test_a_large_notebook_is_refused(make: Make) -> None:
     run = make()
     notebook(run / "notebook.ipynb", characters=1_600_000)
     assert "notebook.ipynb has 1600 kB; at most 1500 kB are published" in refusal(run)
+
+
+@pytest.mark.parametrize(("characters", "lean"), [(200_000, True), (4, False)])
+def test_a_picture_gives_way_to_a_smaller_file_of_its_figure(
+    make: Make, characters: int, *, lean: bool
+) -> None:
+    run = make()
+    document = json.loads((run / "notebook.ipynb").read_text())
+    output = document["cells"][1]["outputs"][0]
+    output["metadata"] = {"enhancelib": {"figure": "curves"}}
+    output["data"]["image/png"] = "A" * characters
+    (run / "notebook.ipynb").write_text(json.dumps(document))
+    folder = publish(run)
+    shown = json.loads((folder / "notebook.ipynb").read_text())["cells"][1]["outputs"][0]["data"]
+    file = base64.b64encode((folder / "figures" / "curves.png").read_bytes()).decode()
+    assert shown["image/png"] == (file if lean else "A" * characters)
 
 
 @pytest.mark.parametrize(
