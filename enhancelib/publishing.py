@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FREE = ("profile", "tables", "data_root", "weights", "out", "device", "hours")
 LARGEST_PNG = 300_000
-LARGEST_NOTEBOOK = 1_500_000
+LARGEST_NOTEBOOK = 2_000_000
 BEGIN, END = "<!-- status:begin -->", "<!-- status:end -->"
 COLUMNS = (
     "paper", "profile", "judged by", "held", "not held", "not judged", "parity", "date", "commit",
