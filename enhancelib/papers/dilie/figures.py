@@ -155,20 +155,21 @@ def restyled(s: Study) -> Figure | None:
         s: The run, after `styling.haziness`.
 
     Returns:
-        The figure: one row per photo, the style at the left; None without VGG19.
+        The figure: one row per photo, the style at the left; empty where hours ended a method
+        before it came to the photo. None without VGG19.
     """
     if not (rows := s.restyled_pictures()):
         return None
-    titles = list(next(iter(rows.values())))
+    titles = _titles(rows)
     first = next(iter(next(iter(rows.values())).values()))
     columns = len(titles) + 1
     tall = plots.WIDTH / columns * first.shape[1] / first.shape[2]
     made, axes = plots.figure(len(rows), columns, height=tall * len(rows) + 0.45)
     for row, (name, pictures) in zip(axes, rows.items(), strict=True):
         plots.picture(row[0], _like(s.style_picture(), first), "")
-        row[0].set_ylabel(name)
-        for ax, image in zip(row[1:], pictures.values(), strict=True):
-            plots.picture(ax, image, "")
+        _name(row[0], name)
+        for ax, title in zip(row[1:], titles, strict=True):
+            _picture_or_nothing(ax, pictures.get(title))
     for ax, title in zip(axes[0], ("style $S$", *titles), strict=True):
         ax.set_title(_wrapped(title, 110 // columns))
     s.run.figure("restyled", made, photos=[*s.content_names(), s.style_name()])
@@ -187,21 +188,38 @@ def noisy(s: Study) -> Figure | None:
     """
     if not (rows := s.noisy_pictures()):
         return None
-    titles = list(next(iter(rows.values())))
+    titles = _titles(rows)
     made, axes = plots.figure(len(rows), 2 * len(titles), height=1.05 * len(rows) + 0.5)
     for row, (sigma, pictures) in zip(axes, rows.items(), strict=True):
-        for k, image in enumerate(pictures.values()):
-            plots.picture(row[k], image, "")
-            plots.picture(row[len(titles) + k], _crop(image), "")
-        row[0].text(
-            -0.06, 0.5, f"σ = {sigma:g}", transform=row[0].transAxes, rotation=90, ha="right",
-            va="center", fontsize=7,
-        )  # fmt: skip
+        for k, title in enumerate(titles):
+            image = pictures.get(title)
+            _picture_or_nothing(row[k], image)
+            _picture_or_nothing(row[len(titles) + k], None if image is None else _crop(image))
+        _name(row[0], f"σ = {sigma:g}")
     for k, title in enumerate(titles):
         axes[0, k].set_title(_wrapped(title, 16), fontsize=7)
         axes[0, len(titles) + k].set_title("crop", fontsize=7)
     s.run.figure("noisy", made, photos=[*s.content_names(), s.style_name()])
     return made
+
+
+def _name(ax: Axes, name: str) -> None:
+    """A word at the left of a row; an axis that is switched off has no label."""
+    ax.text(
+        -0.06, 0.5, name, transform=ax.transAxes, rotation=90, ha="right", va="center", fontsize=7
+    )
+
+
+def _titles(rows: Mapping[Any, Mapping[str, Tensor]]) -> list[str]:
+    """What any row shows, once each."""
+    return list(dict.fromkeys(title for pictures in rows.values() for title in pictures))
+
+
+def _picture_or_nothing(ax: Axes, image: Tensor | None) -> None:
+    if image is None:
+        ax.set_axis_off()
+    else:
+        plots.picture(ax, image, "")
 
 
 def framework(s: Study, made: Made) -> Figure:

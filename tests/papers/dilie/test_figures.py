@@ -210,7 +210,7 @@ def test_restyled_photos_stand_beside_the_style(fresh: Study) -> None:
     made = figures.restyled(fresh)
     axes = np.asarray(made.axes).reshape(2, 4)
     for row, (name, given) in zip(axes, rows.items(), strict=True):
-        assert row[0].get_ylabel() == name
+        assert [t.get_text() for t in row[0].texts] == [name]
         assert pixels(row[0]).shape == (40, 54, 3)
         for ax, picture in zip(row[1:], given.values(), strict=True):
             assert np.array_equal(pixels(ax), shown(picture))
@@ -244,6 +244,18 @@ def test_noisy_photos_are_shown_whole_and_enlarged(fresh: Study) -> None:
             assert np.array_equal(pixels(crop), shown(picture[:, 15:30, 20:40]))
     assert [ax.get_title() for ax in axes[0]] == ["noisy $I$", "from I", "crop", "crop"]
     insist_publishable(fresh.run, "noisy", {"astronaut", "rocket"})
+
+
+def test_what_hours_left_out_is_an_empty_place(fresh: Study) -> None:
+    for row, title in (("a", "I"), ("a", "STROTSS"), ("a", "DILIE"), ("b", "I"), ("b", "DILIE")):
+        fresh.keep("restyled", row, title, noise(3, 45, 60))
+        fresh.keep("noisy", 15.0 if row == "a" else 25.0, title, noise(3, 45, 60))
+    axes = np.asarray(figures.restyled(fresh).axes).reshape(2, 4)
+    assert [ax.get_title() for ax in axes[0]] == ["style $S$", "I", "STROTSS", "DILIE"]
+    assert [len(ax.images) for ax in axes.flat] == [1, 1, 1, 1, 1, 1, 0, 1]
+    assert not axes[1, 2].axison
+    axes = np.asarray(figures.noisy(fresh).axes).reshape(2, 6)
+    assert [len(ax.images) for ax in axes[1]] == [1, 0, 1] * 2
 
 
 # The whole framework
