@@ -7,6 +7,7 @@ parameters, and leaves out what may not be shown.
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 FREE = ("profile", "tables", "data_root", "weights", "out", "device", "hours")
 LARGEST_PNG = 300_000
-LARGEST_NOTEBOOK = 2_000_000
+LARGEST_NOTEBOOK = 1_500_000
+_LARGE = 60_000  # bytes of an embedded PNG from which on a JPEG of it is tried
 BEGIN, END = "<!-- status:begin -->", "<!-- status:end -->"
 COLUMNS = (
     "paper", "profile", "judged by", "held", "not held", "not judged", "parity", "date", "commit",
@@ -171,8 +173,8 @@ def _insist_fit(path: Path) -> None:
 def _notebook(path: Path, *, left_out: Set[str]) -> str:
     """The executed notebook without pairing and widget state, which mean nothing in a copy.
 
-    Where a figure is left out, only pictures that carry the name of another one stay. A picture
-    gives way to the file of its figure, which shows the same in fewer bytes.
+    Where a figure is left out, only pictures that carry the name of another one stay. Large
+    pictures become JPEG, for the PNG of every figure lies beside the notebook.
     """
     if not path.is_file():
         raise PublishError(f"{path} is missing; run the notebook with `enhancelib run`")
@@ -186,10 +188,12 @@ def _notebook(path: Path, *, left_out: Set[str]) -> str:
         if unknown and any(kind.startswith("image/") for kind in data):
             data.clear()
             data["text/plain"] = "(picture left out: not all photos may be shown)"
-        file = path.parent / "figures" / f"{name}.png"
-        if "image/png" in data and name and file.is_file():
-            lean = base64.b64encode(file.read_bytes()).decode("ascii")
-            data["image/png"] = min(lean, data["image/png"], key=len)
+        if "image/png" in data and (lean := _jpeg(data["image/png"])):
+            del data["image/png"]
+            data["image/jpeg"] = lean
+        html = "".join(data.get("text/html", ""))
+        if (lean := _EMBEDDED.sub(_lean, html)) != html:  # stills of panels
+            data["text/html"] = lean
     text = json.dumps(document, indent=1) + "\n"
     if len(text) > LARGEST_NOTEBOOK:
         raise PublishError(
@@ -197,6 +201,27 @@ def _notebook(path: Path, *, left_out: Set[str]) -> str:
             "published: show smaller or fewer pictures"
         )
     return text
+
+
+_EMBEDDED = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
+
+
+def _lean(found: re.Match[str]) -> str:
+    lean = _jpeg(found[1])
+    return f"data:image/jpeg;base64,{lean}" if lean else found[0]
+
+
+def _jpeg(png: str) -> str:
+    """A large PNG as JPEG, both in base64; "" where that is not smaller."""
+    from PIL import Image
+
+    if len(png) < _LARGE:
+        return ""
+    made = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        picture.convert("RGB").save(made, "JPEG", quality=90, optimize=True)
+    lean = base64.b64encode(made.getvalue()).decode("ascii")
+    return lean if len(lean) < len(png) else ""
 
 
 def _outputs(document: dict[str, Any]) -> list[dict[str, Any]]:
